@@ -1,0 +1,100 @@
+/**
+ * What the mesh shares over NATS. Embedded mode and unit tests use the
+ * in-process bus of the same interface.
+ */
+
+export type WorkerRole = "prefill" | "decode";
+
+/** Entry of the KV bucket `workers` under key `<role>.<workerId>`; lives 10 s unless renewed. */
+export interface WorkerRecord {
+  readonly workerId: string;
+  readonly role: WorkerRole;
+  /** host:port of its gRPC server. */
+  readonly address: string;
+  readonly startedAtMs: number;
+  readonly draining: boolean;
+  readonly models: readonly WorkerModel[];
+}
+
+export interface WorkerModel {
+  readonly model: string;
+  readonly fingerprint: string;
+  readonly contextLength: number;
+  readonly blockTokens: number;
+  readonly blocksTotal: number;
+  readonly blocksFree: number;
+  readonly running: number;
+  readonly waiting: number;
+  /** Measured over the last seconds; 0 before any. */
+  readonly prefillTokensPerS: number;
+  readonly decodeTokensPerS: number;
+}
+
+/** `mesh.kv.<model>.<workerId>`; `number` counts up by one, a gap asks for a dump. */
+export interface KvEvent {
+  readonly workerId: string;
+  readonly model: string;
+  readonly number: number;
+  /** Chained hashes (hex) of blocks that became reusable, or are gone. */
+  readonly stored: readonly string[];
+  readonly removed: readonly string[];
+}
+
+/** Answer to a request on `mesh.kvdump.<workerId>`: everything held as of `number`. */
+export interface KvDump {
+  readonly workerId: string;
+  readonly models: readonly {
+    readonly model: string;
+    readonly number: number;
+    readonly hashes: readonly string[];
+  }[];
+}
+
+/** `mesh.traffic.<model>`, from each router once a second while there is any. */
+export interface TrafficReport {
+  readonly routerId: string;
+  readonly model: string;
+  readonly atMs: number;
+  readonly windowMs: number;
+  readonly arrivals: number;
+  readonly completions: number;
+  readonly failures: number;
+  readonly held: number;
+  readonly running: number;
+  readonly promptTokens: number;
+  readonly generatedTokens: number;
+}
+
+/** `mesh.wake.<model>`: requests are held and no worker serves the model. */
+export interface WakeMessage {
+  readonly routerId: string;
+  readonly model: string;
+  readonly atMs: number;
+  readonly held: number;
+}
+
+export type WorkerChange =
+  | { kind: "put"; record: WorkerRecord }
+  | { kind: "gone"; role: WorkerRole; workerId: string };
+
+/** Everything survives a NATS restart: publishes are lost, watches and registrations come back. */
+export interface Bus extends AsyncDisposable {
+  /** Creates or renews; call at least every 3 s. */
+  putWorker(record: WorkerRecord): Promise<void>;
+  removeWorker(role: WorkerRole, workerId: string): Promise<void>;
+  /** All present workers first, then each change, until aborted. Expiry of the TTL is a `gone`. */
+  watchWorkers(signal: AbortSignal): AsyncIterable<WorkerChange>;
+
+  publishKv(event: KvEvent): void;
+  subscribeKv(signal: AbortSignal): AsyncIterable<KvEvent>;
+  serveKvDump(workerId: string, dump: () => KvDump): Disposable;
+  requestKvDump(workerId: string, signal: AbortSignal): Promise<KvDump | undefined>;
+
+  publishTraffic(report: TrafficReport): void;
+  subscribeTraffic(signal: AbortSignal): AsyncIterable<TrafficReport>;
+  publishWake(message: WakeMessage): void;
+  subscribeWake(signal: AbortSignal): AsyncIterable<WakeMessage>;
+
+  /** false while disconnected. */
+  readonly connected: boolean;
+}

@@ -1,0 +1,47 @@
+/** Text to token ids and back; one per model. */
+export interface Tokenizer {
+  readonly vocabSize: number;
+  readonly bosId: number | undefined;
+  readonly eosId: number | undefined;
+  /** Tokens that end generation: eos, eot, eom and their kin. */
+  readonly endIds: readonly number[];
+  /**
+   * `addSpecial` adds begin-of-text (and end-of-text) as the file asks, default
+   * true; `parseSpecial` turns the text of control tokens into their ids, default
+   * false, as user text must not forge control tokens.
+   */
+  encode(text: string, options?: EncodeOptions): Int32Array;
+  /** Control tokens are left out unless `special`; bad UTF-8 becomes U+FFFD. */
+  decode(ids: ArrayLike<number>, options?: { special?: boolean }): string;
+  /** Raw bytes of one token: part of a character, perhaps; empty for control tokens unless `special`. */
+  tokenBytes(id: number, options?: { special?: boolean }): Uint8Array;
+  /** A decoder of one stream. */
+  stream(options?: { special?: boolean }): TokenStream;
+}
+
+export interface EncodeOptions {
+  addSpecial?: boolean;
+  parseSpecial?: boolean;
+}
+
+/** Incremental detokenizer: gives out whole characters only. */
+export interface TokenStream {
+  push(id: number): string;
+  /** What is still held back, an incomplete character as U+FFFD. */
+  end(): string;
+}
+
+export interface ChatMessage {
+  readonly role: string;
+  readonly content: string;
+  readonly [key: string]: unknown;
+}
+
+/** The chat template of one model. */
+export interface ChatTemplate {
+  /** Throws `MeshError(invalidArgument)` with the template's own complaint. */
+  render(
+    messages: readonly ChatMessage[],
+    options?: { addGenerationPrompt?: boolean; tools?: unknown },
+  ): string;
+}
