@@ -1,0 +1,16 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    // Deno runs only the `forks` pool; native engines want a process of their own.
+    pool: "forks",
+    // Two cores: more files at once only take time from one another.
+    maxWorkers: 2,
+    include: [
+      "{lib,services,kernels,infra}/**/*.test.ts",
+      "test/**/*.test.ts",
+    ],
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+  },
+});
