@@ -1,0 +1,99 @@
+/** What this machine has, as far as a set-up depends on it. */
+export interface Facts {
+  /** `process.platform` and `process.arch`. */
+  readonly platform: string;
+  readonly arch: string;
+  readonly isRoot: boolean;
+  /** `apt-get` is there. */
+  readonly hasApt: boolean;
+  /** Names of package.json that node_modules lacks or has in another version. */
+  readonly npmMissing: readonly string[];
+  readonly hasCompiler: boolean;
+  readonly hasNatsServer: boolean;
+  /** `npm` is there. */
+  readonly hasNpm: boolean;
+  /** test/parity has packages, and they are those of its lock file. */
+  readonly parityCurrent: boolean;
+}
+
+export type StepName = "npm" | "debian" | "addon" | "parity";
+
+/** What each set-up is for, and what it needs. */
+export const profiles = {
+  /** To compile `kernels/`. */
+  kernels: { nats: false, addon: false, parity: false },
+  /** To run the mesh. */
+  up: { nats: true, addon: true, parity: false },
+  /** To run every test; the parity tests ask llama.cpp. */
+  test: { nats: true, addon: true, parity: true },
+} as const;
+
+export type Profile = keyof typeof profiles;
+
+export type Plan =
+  | { kind: "impossible"; message: string; hints: readonly string[] }
+  | {
+    kind: "steps";
+    steps: readonly StepName[];
+    /** For the step "debian". */
+    debianPackages: readonly string[];
+  };
+
+/** What has to be done, or why it cannot be done here. */
+export function planSetup(profile: Profile, facts: Facts): Plan {
+  const needs = profiles[profile];
+  if (facts.platform !== "linux" || facts.arch !== "x64") {
+    return {
+      kind: "impossible",
+      message: "Cannot set up Quetzal: needs Linux on x86-64 (x64), " +
+        `this is ${facts.platform} on ${facts.arch}`,
+      hints: [],
+    };
+  }
+  const debianPackages = [
+    ...(facts.hasCompiler ? [] : ["g++"]),
+    ...(needs.nats && !facts.hasNatsServer ? ["nats-server"] : []),
+  ];
+  if (debianPackages.length > 0 && !(facts.isRoot && facts.hasApt)) {
+    return missingByHand(debianPackages, facts);
+  }
+  const parityDue = needs.parity && !facts.parityCurrent;
+  if (parityDue && !facts.hasNpm) {
+    return {
+      kind: "impossible",
+      message: "Cannot set up the parity tests: needs npm, found none in PATH",
+      hints: ["sudo apt-get install -y npm"],
+    };
+  }
+  const due: Record<StepName, boolean> = {
+    npm: facts.npmMissing.length > 0,
+    debian: debianPackages.length > 0,
+    // The builder itself knows, and quickly, whether there is something to do.
+    addon: needs.addon,
+    parity: parityDue,
+  };
+  const steps = (Object.keys(due) as StepName[]).filter((name) => due[name]);
+  return { kind: "steps", steps, debianPackages };
+}
+
+function missingByHand(packages: readonly string[], facts: Facts): Plan {
+  const obstacle = facts.hasApt
+    ? "installing them needs root"
+    : "there is no apt-get to install them";
+  return {
+    kind: "impossible",
+    message: `Cannot set up Quetzal: needs ${packages.join(" and ")}, ` +
+      `found no such program, and ${obstacle}`,
+    hints: facts.hasApt
+      ? [
+        "Run this, then the same command again:",
+        `  sudo apt-get install -y ${packages.join(" ")}`,
+      ]
+      : [
+        `Install ${
+          packages.join(" and ")
+        } with this system's package manager, ` +
+        "then run the same command again.",
+      ],
+  };
+}

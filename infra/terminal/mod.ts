@@ -1,0 +1,5 @@
+/** What the commands print: colours, progress, a table of phases, errors. */
+export { createPhases, type Phase, type Phases } from "./phases.ts";
+export { createProgress, type Progress, type Step } from "./progress.ts";
+export { type Style, styleOf } from "./style.ts";
+export { endWithError, UserError } from "./user_error.ts";
