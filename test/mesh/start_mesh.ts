@@ -1,0 +1,218 @@
+/** A whole mesh of real processes for tests and benchmarks. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { callUnary, connect } from "../../lib/rpc/mod.ts";
+import { InferenceClient } from "../../proto/gen/quetzal/v1/inference.ts";
+import { freePort, startNats, tempDir } from "../../lib/testing/mod.ts";
+
+const root = new URL("../..", import.meta.url).pathname;
+const bun = join(root, "node_modules/@oven/bun-linux-x64/bin/bun");
+
+/** `name=path` of what a mesh serves unless told otherwise. */
+export const demoModel = `quetzal-demo=${
+  join(root, "models/quetzal-demo-q8_0.gguf")
+}`;
+
+export type Runtime = "bun" | "deno";
+
+export interface MeshOptions {
+  runtime?: Runtime;
+  /** Workers of each role; 1 unless set. */
+  prefill?: number;
+  decode?: number;
+  /** QUETZAL_MODELS; the demo model unless set. */
+  models?: string;
+  /** Added to the environment of every process, or of one role. */
+  env?: Record<string, string>;
+  roleEnv?: Partial<Record<Role, Record<string, string>>>;
+}
+
+export type Role = "router" | "prefill" | "decode";
+
+export interface MeshProcess {
+  readonly name: string;
+  readonly role: Role;
+  readonly pid: number;
+  /** Sends a signal and waits until the process is gone. */
+  kill(signal: NodeJS.Signals): Promise<number | null>;
+  /** Starts it again, with the same name and environment. */
+  start(): void;
+  /** What it has printed so far. */
+  log(): string;
+}
+
+export interface Mesh extends AsyncDisposable {
+  readonly httpUrl: string;
+  readonly grpcAddress: string;
+  readonly nats: Awaited<ReturnType<typeof startNats>>;
+  readonly processes: readonly MeshProcess[];
+  process(name: string): MeshProcess;
+  /** Resolves when the router sees so many live workers. */
+  waitForWorkers(counts: { prefill: number; decode: number }): Promise<void>;
+}
+
+/** Starts NATS, one router and the workers; resolves when all of them serve. */
+export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
+  const { runtime = "bun", prefill = 1, decode = 1, models = demoModel } =
+    options;
+  await using undo = new AsyncDisposableStack();
+  const folder = undo.use(await tempDir("mesh"));
+  const nats = undo.use(await startNats());
+  const [httpPort, grpcPort] = [await freePort(), await freePort()];
+  const shared = {
+    QUETZAL_MODELS: models,
+    QUETZAL_NATS_URL: nats.url,
+    QUETZAL_LOG_LEVEL: "info",
+    QUETZAL_METRICS_PORT: "0",
+    ...options.env,
+  };
+  const processes: MeshProcess[] = [];
+  undo.defer(() => stopAll(processes));
+
+  const add = (role: Role, name: string, env: Record<string, string>) => {
+    const all = { ...shared, ...env, ...options.roleEnv?.[role] };
+    processes.push(
+      startProcess({ role, name, runtime, env: all, folder: folder.path }),
+    );
+  };
+  for (let i = 0; i < prefill; i++) {
+    add("prefill", `prefill-${i}`, {
+      QUETZAL_PREFILL_PORT: "0",
+      QUETZAL_WORKER_ID: `prefill-${i}`,
+    });
+  }
+  for (let i = 0; i < decode; i++) {
+    add("decode", `decode-${i}`, {
+      QUETZAL_DECODE_PORT: "0",
+      QUETZAL_WORKER_ID: `decode-${i}`,
+    });
+  }
+  add("router", "router", {
+    QUETZAL_HTTP_PORT: String(httpPort),
+    QUETZAL_GRPC_PORT: String(grpcPort),
+  });
+
+  const grpcAddress = `127.0.0.1:${grpcPort}`;
+  const httpUrl = `http://127.0.0.1:${httpPort}`;
+  const mesh: Mesh = {
+    httpUrl,
+    grpcAddress,
+    nats,
+    processes,
+    process(name) {
+      const found = processes.find((process) => process.name === name);
+      if (!found) throw new Error(`No process ${name} in this mesh`);
+      return found;
+    },
+    waitForWorkers: (counts) => waitForWorkers(grpcAddress, counts, processes),
+    [Symbol.asyncDispose]: async () => await kept.disposeAsync(),
+  };
+  await mesh.waitForWorkers({ prefill, decode });
+  const kept = undo.move();
+  return mesh;
+}
+
+interface ProcessOptions {
+  role: Role;
+  name: string;
+  runtime: Runtime;
+  env: Record<string, string>;
+  folder: string;
+}
+
+function startProcess(
+  { role, name, runtime, env, folder }: ProcessOptions,
+): MeshProcess {
+  const main = join(root, `services/${role}/main.ts`);
+  const [command, args] = runtime === "bun"
+    ? [bun, [main]]
+    : [denoPath(), ["run", "-A", main]];
+  const logPath = join(folder, `${name}.log`);
+  let child: ChildProcess;
+  const start = () => {
+    const log = openSync(logPath, "a");
+    child = spawn(command, args, {
+      cwd: root,
+      env: { ...process.env, ...env },
+      stdio: ["ignore", log, log],
+    });
+    closeSync(log);
+  };
+  start();
+  return {
+    name,
+    role,
+    get pid() {
+      return child.pid ?? -1;
+    },
+    start,
+    log: () => readFileSync(logPath, "utf8"),
+    kill: (signal) => killChild(child, signal),
+  };
+}
+
+/** Tests run under Deno themselves. */
+function denoPath(): string {
+  if (!process.execPath.includes("deno")) {
+    throw new Error(
+      `Cannot start Deno: found ${process.execPath} as this runtime`,
+    );
+  }
+  return process.execPath;
+}
+
+function killChild(
+  child: ChildProcess,
+  signal: NodeJS.Signals,
+): Promise<number | null> {
+  if (child.exitCode !== null || child.signalCode !== null) {
+    return Promise.resolve(child.exitCode);
+  }
+  const gone = new Promise<number | null>((resolve) =>
+    child.once("exit", (code) => resolve(code))
+  );
+  child.kill(signal);
+  return gone;
+}
+
+async function stopAll(processes: readonly MeshProcess[]): Promise<void> {
+  await Promise.all(processes.map((process) => process.kill("SIGKILL")));
+}
+
+/** The router tells per model how many workers it sees. */
+async function waitForWorkers(
+  address: string,
+  counts: { prefill: number; decode: number },
+  processes: readonly MeshProcess[],
+): Promise<void> {
+  const client = connect(InferenceClient, address);
+  using _ = { [Symbol.dispose]: () => client.close() };
+  const deadline = Date.now() + 60_000;
+  let last = "no answer";
+  while (Date.now() < deadline) {
+    try {
+      const { models } = await callUnary(client.listModels.bind(client), {});
+      last = models.map((model) =>
+        `${model.name}: ${model.prefillWorkers} prefill, ${model.decodeWorkers} decode`
+      ).join("; ");
+      const ready = models.every((model) =>
+        model.decodeWorkers === counts.decode &&
+        model.prefillWorkers === counts.prefill
+      );
+      if (ready && models.length > 0) return;
+    } catch (error) {
+      // Not listening yet: the next look tells.
+      last = String(error);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  const logs = processes.map((process) =>
+    `--- ${process.name}\n${process.log().slice(-2_000)}`
+  );
+  throw new Error(
+    `Cannot start the mesh: needs ${JSON.stringify(counts)}, found ${last}\n${
+      logs.join("\n")
+    }`,
+  );
+}
