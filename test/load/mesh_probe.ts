@@ -1,0 +1,71 @@
+/**
+ * Measures meshes and the engine in this process side by side; started by the
+ * benchmarks under Bun, prints one JSON object.
+ *
+ * Every round measures each side once, so that drift of the machine hits all.
+ */
+import { parseArgs } from "node:util";
+import { engineGenerator, type Generator, meshGenerator } from "./generator.ts";
+import { freshPrompt, timeStream, timeThroughput } from "./timing.ts";
+
+const { values } = parseArgs({
+  options: {
+    model: { type: "string" },
+    threads: { type: "string", default: "2" },
+    rounds: { type: "string", default: "30" },
+    pairs: { type: "string", default: "5" },
+    /** NAME=host:port, repeatable */
+    mesh: { type: "string", multiple: true, default: [] },
+  },
+});
+if (!values.model) {
+  throw new Error("Cannot probe: needs --model FILE, found none");
+}
+
+const sides = new Map<string, Generator>();
+sides.set(
+  "engine",
+  await engineGenerator(values.model, {
+    threads: Number(values.threads),
+    runningMax: 64,
+  }),
+);
+for (const mesh of values.mesh) {
+  const [name, address] = mesh.split("=");
+  sides.set(name, meshGenerator(address, "quetzal-demo"));
+}
+
+/** Below the threshold under which decode computes a prompt itself, and above. */
+const promptLengths = { short: 24, long: 320 };
+
+type Series = Record<string, number[]>;
+const ttft: Record<string, Series> = {};
+const token: Series = {};
+const throughput: Series = {};
+
+for (const generator of sides.values()) {
+  for (let i = 0; i < 5; i++) {
+    await timeStream(generator, freshPrompt(promptLengths.short), 32);
+    await timeStream(generator, freshPrompt(promptLengths.long), 4);
+  }
+}
+for (let round = 0; round < Number(values.rounds); round++) {
+  for (const [name, generator] of sides) {
+    for (const [length, tokens] of Object.entries(promptLengths)) {
+      const timing = await timeStream(generator, freshPrompt(tokens), 64);
+      ((ttft[length] ??= {})[name] ??= []).push(timing.ttftMs);
+      if (length === "short") (token[name] ??= []).push(timing.tokenMs);
+    }
+  }
+}
+const load = { streams: 64, promptTokens: 24, maxTokens: 96 };
+for (let pair = -1; pair < Number(values.pairs); pair++) {
+  for (const [name, generator] of sides) {
+    const rate = await timeThroughput(generator, load);
+    // The first pair warms up.
+    if (pair >= 0) (throughput[name] ??= []).push(rate);
+  }
+}
+console.log(JSON.stringify({ ttft, token, throughput }));
+for (const generator of sides.values()) await generator[Symbol.asyncDispose]();
+process.exit(0);
