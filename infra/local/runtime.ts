@@ -1,0 +1,56 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+export interface Runtime {
+  readonly name: "bun" | "deno";
+  readonly program: string;
+  /** Before the file to run. */
+  readonly args: readonly string[];
+  /** Why it is not the one one would expect. */
+  readonly note?: string;
+}
+
+export interface RuntimeFacts {
+  readonly denoProgram: string;
+  /** Bun's binary; absent when its package is not installed. */
+  readonly bunProgram: string | undefined;
+  /** Bun's usual build stops at its first AVX2 instruction elsewhere. */
+  readonly hasAvx2: boolean;
+}
+
+/** Bun runs the request path (see docs/ARCHITECTURE.md); Deno where Bun cannot. */
+export function chooseRuntime(
+  wanted: "bun" | "deno" | undefined,
+  { denoProgram, bunProgram, hasAvx2 }: RuntimeFacts,
+): Runtime {
+  const deno = {
+    name: "deno",
+    program: denoProgram,
+    args: ["run", "-A"],
+  } as const;
+  if (wanted === "deno") return deno;
+  if (bunProgram === undefined) {
+    return {
+      ...deno,
+      note: "Bun's package is not installed: Deno runs the services",
+    };
+  }
+  if (!hasAvx2) {
+    return {
+      ...deno,
+      note: "This CPU has no AVX2, which Bun needs: Deno runs the services",
+    };
+  }
+  return { name: "bun", program: bunProgram, args: [] };
+}
+
+export function readRuntimeFacts(root: string): RuntimeFacts {
+  const bun = join(root, "node_modules/@oven/bun-linux-x64/bin/bun");
+  return {
+    denoProgram: process.execPath,
+    bunProgram: existsSync(bun) ? bun : undefined,
+    hasAvx2: /^flags\s*:.*\bavx2\b/m.test(
+      readFileSync("/proc/cpuinfo", "utf8"),
+    ),
+  };
+}

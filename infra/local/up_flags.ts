@@ -1,0 +1,155 @@
+import { availableParallelism } from "node:os";
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { UserError } from "../terminal/mod.ts";
+import { modelFaults, type ModelFile, parseModel } from "./models.ts";
+
+export interface UpConfig {
+  readonly models: readonly ModelFile[];
+  readonly prefillCount: number;
+  readonly decodeCount: number;
+  readonly httpPort: number;
+  readonly grpcPort: number;
+  /** Absent: the usual one, or another when that is taken. */
+  readonly natsPort: number | undefined;
+  /** Threads of each worker; absent: the engine decides. */
+  readonly threads: number | undefined;
+  /** JetStream store, logs, what is running. */
+  readonly dataFolder: string;
+  readonly runtime: "bun" | "deno" | undefined;
+  readonly json: boolean;
+}
+
+export const demoModel = "models/quetzal-demo-q8_0.gguf";
+
+export const upHelp = `Runs the mesh on this machine until Ctrl-C.
+
+  deno task up [flags]
+
+  --model FILE.gguf   serve this file, named as the file is without its
+                      quantization; repeatable; NAME=FILE.gguf names it
+                      (${demoModel})
+  --prefill N         prefill workers, 0 to 16; with 0 decode workers run the
+                      prompts too (1)
+  --decode N          decode workers, 1 to 16 (1)
+  --http PORT         OpenAI-style HTTP (QUETZAL_HTTP_PORT, 8080)
+  --grpc PORT         gRPC (QUETZAL_GRPC_PORT, 50051)
+  --nats PORT         the mesh's own NATS (QUETZAL_NATS_PORT, 14222 or a free one)
+  --threads N         threads of each worker (QUETZAL_THREADS)
+  --data FOLDER       logs and the NATS store (QUETZAL_DATA_FOLDER, .quetzal)
+  --runtime NAME      bun or deno runs the services (QUETZAL_RUNTIME, bun)
+  --json              print what runs as one JSON line on stdout when ready
+  --help
+`;
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+/** Reads flags and environment; reports all faults at once. */
+export function parseUpFlags(
+  args: readonly string[],
+  { env, folder }: { env: Env; folder: string },
+): UpConfig | "help" {
+  const values = readFlags(args);
+  if (values.help) return "help";
+  const faults: string[] = [];
+
+  function integer<F>(
+    { flag, key, range: [min, max], fallback }: {
+      flag: "prefill" | "decode" | "http" | "grpc" | "nats" | "threads";
+      key?: string;
+      range: readonly [min: number, max: number];
+      fallback: F;
+    },
+  ): number | F {
+    const fromEnv = key && env[key] ? env[key] : undefined;
+    const text = values[flag] ?? fromEnv;
+    if (text === undefined) return fallback;
+    const value = /^\d+$/.test(text) ? Number(text) : NaN;
+    if (value >= min && value <= max) return value;
+    const source = values[flag] === undefined ? key : `--${flag}`;
+    faults.push(`${source} is "${text}", expected ${min} to ${max}`);
+    return fallback;
+  }
+
+  const port = [1, 65_535] as const;
+  const models = (values.model ?? [demoModel])
+    .map((text) => parseModel(text, folder));
+  const runtime = values.runtime ?? (env.QUETZAL_RUNTIME || undefined);
+  const config: UpConfig = {
+    models,
+    prefillCount: integer({ flag: "prefill", range: [0, 16], fallback: 1 }),
+    decodeCount: integer({ flag: "decode", range: [1, 16], fallback: 1 }),
+    httpPort: integer({
+      flag: "http",
+      key: "QUETZAL_HTTP_PORT",
+      range: port,
+      fallback: 8080,
+    }),
+    grpcPort: integer({
+      flag: "grpc",
+      key: "QUETZAL_GRPC_PORT",
+      range: port,
+      fallback: 50_051,
+    }),
+    natsPort: integer({
+      flag: "nats",
+      key: "QUETZAL_NATS_PORT",
+      range: port,
+      fallback: undefined,
+    }),
+    threads: integer({
+      flag: "threads",
+      key: "QUETZAL_THREADS",
+      range: [1, Math.max(256, availableParallelism())],
+      fallback: undefined,
+    }),
+    dataFolder: resolve(
+      folder,
+      values.data ?? (env.QUETZAL_DATA_FOLDER || ".quetzal"),
+    ),
+    runtime: runtime as UpConfig["runtime"],
+    json: values.json ?? false,
+  };
+  if (runtime !== undefined && runtime !== "bun" && runtime !== "deno") {
+    const source = values.runtime ? "--runtime" : "QUETZAL_RUNTIME";
+    faults.push(`${source} is "${runtime}", expected bun or deno`);
+  }
+  if (config.httpPort === config.grpcPort) {
+    faults.push(`--http and --grpc are both ${config.httpPort}`);
+  }
+  faults.push(...modelFaults(models));
+  if (faults.length > 0) {
+    throw new UserError(`Cannot start the mesh: ${faults.join("; ")}`, {
+      hints: ["deno task up --help lists the flags"],
+      exitCode: 2,
+    });
+  }
+  return config;
+}
+
+function readFlags(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        model: { type: "string", multiple: true },
+        prefill: { type: "string" },
+        decode: { type: "string" },
+        http: { type: "string" },
+        grpc: { type: "string" },
+        nats: { type: "string" },
+        threads: { type: "string" },
+        data: { type: "string" },
+        runtime: { type: "string" },
+        json: { type: "boolean" },
+        help: { type: "boolean", short: "h" },
+      },
+    }).values;
+  } catch (error) {
+    throw new UserError(`Cannot start the mesh: ${(error as Error).message}`, {
+      hints: ["deno task up --help lists the flags"],
+      exitCode: 2,
+      cause: error,
+    });
+  }
+}
