@@ -88,7 +88,10 @@ export interface Bus extends AsyncDisposable {
   publishKv(event: KvEvent): void;
   subscribeKv(signal: AbortSignal): AsyncIterable<KvEvent>;
   serveKvDump(workerId: string, dump: () => KvDump): Disposable;
-  requestKvDump(workerId: string, signal: AbortSignal): Promise<KvDump | undefined>;
+  requestKvDump(
+    workerId: string,
+    signal: AbortSignal,
+  ): Promise<KvDump | undefined>;
 
   publishTraffic(report: TrafficReport): void;
   subscribeTraffic(signal: AbortSignal): AsyncIterable<TrafficReport>;

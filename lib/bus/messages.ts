@@ -1,0 +1,104 @@
+import { z } from "zod";
+import type {
+  KvDump,
+  KvEvent,
+  TrafficReport,
+  WakeMessage,
+  WorkerRecord,
+} from "./types.ts";
+
+const count = z.int().nonnegative();
+const rate = z.number().nonnegative();
+const name = z.string().min(1).max(512);
+const hashes = z.array(z.string().min(1).max(128)).readonly();
+
+/**
+ * What a message must hold to be taken in. Fields nobody knows are dropped, so an older
+ * reader lives with a newer writer.
+ */
+export const schemas = {
+  worker: z.object({
+    workerId: name,
+    role: z.enum(["prefill", "decode"]),
+    address: name,
+    startedAtMs: z.number(),
+    draining: z.boolean(),
+    models: z.array(z.object({
+      model: name,
+      fingerprint: z.string(),
+      contextLength: count,
+      blockTokens: count,
+      blocksTotal: count,
+      blocksFree: count,
+      running: count,
+      waiting: count,
+      prefillTokensPerS: rate,
+      decodeTokensPerS: rate,
+    })).readonly(),
+  }) satisfies z.ZodType<WorkerRecord>,
+  kv: z.object({
+    workerId: name,
+    model: name,
+    number: count,
+    stored: hashes,
+    removed: hashes,
+  }) satisfies z.ZodType<KvEvent>,
+  kvDump: z.object({
+    workerId: name,
+    models: z.array(z.object({ model: name, number: count, hashes }))
+      .readonly(),
+  }) satisfies z.ZodType<KvDump>,
+  traffic: z.object({
+    routerId: name,
+    model: name,
+    atMs: z.number(),
+    windowMs: rate,
+    arrivals: count,
+    completions: count,
+    failures: count,
+    held: count,
+    running: count,
+    promptTokens: count,
+    generatedTokens: count,
+  }) satisfies z.ZodType<TrafficReport>,
+  wake: z.object({
+    routerId: name,
+    model: name,
+    atMs: z.number(),
+    held: count,
+  }) satisfies z.ZodType<WakeMessage>,
+};
+
+export type Decoded<T> =
+  | { kind: "message"; message: T }
+  | { kind: "malformed"; reason: string };
+
+const textDecoder = new TextDecoder("utf-8", { fatal: true });
+
+/** Parses and checks; what cannot be used comes back as a reason, never as a throw. */
+export function decodeMessage<T>(
+  schema: z.ZodType<T>,
+  data: Uint8Array,
+): Decoded<T> {
+  let value: unknown;
+  try {
+    value = JSON.parse(textDecoder.decode(data));
+  } catch (error) {
+    // Anyone may publish anything: the reason goes to the counter and the log.
+    return {
+      kind: "malformed",
+      reason: `not JSON: ${(error as Error).message}`,
+    };
+  }
+  const result = schema.safeParse(value);
+  if (result.success) return { kind: "message", message: result.data };
+  const [issue] = result.error.issues;
+  const field = issue.path.join(".") || "message";
+  return { kind: "malformed", reason: `${field}: ${issue.message}` };
+}
+
+export function encodeMessage(message: unknown): Uint8Array {
+  return textEncoder.encode(JSON.stringify(message));
+}
+
+const textEncoder = new TextEncoder();

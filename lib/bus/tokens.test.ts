@@ -1,0 +1,27 @@
+import { deepEqual, equal, match } from "node:assert/strict";
+import fc from "fast-check";
+import { test } from "vitest";
+import { decodeToken, encodeToken } from "./tokens.ts";
+
+test("encodeToken() keeps what a subject may hold and escapes the rest", () => {
+  deepEqual(
+    ["llama-3_1", "qwen2.5-0.5b", "a b*>", "größe", ""].map(encodeToken),
+    ["llama-3_1", "qwen2=2E5-0=2E5b", "a=20b=2A=3E", "gr=C3=B6=C3=9Fe", "="],
+  );
+});
+
+test("decodeToken() gives back any text, and tokens are legal in subjects", () => {
+  fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => {
+    // Lone surrogates have no UTF-8 form.
+    fc.pre(text.isWellFormed());
+    const token = encodeToken(text);
+    match(token, /^[\w=-]+$/);
+    equal(decodeToken(token), text);
+  }));
+});
+
+test("decodeToken() refuses tokens of other origin", () => {
+  for (const token of ["", "=2", "a=zz", "=2e", "=41", "a.b", "=FF"]) {
+    equal(decodeToken(token), undefined, token);
+  }
+});
