@@ -1,0 +1,4 @@
+/** Text to tokens and back, and chat templates. */
+export { createChatTemplate } from "./chat_template.ts";
+export { createTokenizer, type ModelTokenizer } from "./tokenizer.ts";
+export type * from "./types.ts";

@@ -1,0 +1,30 @@
+import type { TokenStream } from "./types.ts";
+
+export interface TokenStreamOptions {
+  bytesOf: (id: number) => Uint8Array;
+  /** Drop one space at the very beginning: SPM encoding put it there. */
+  dropSpace: boolean;
+}
+
+/**
+ * Bytes of tokens come in, whole characters go out. The decoder of the platform
+ * holds back an incomplete character, and replaces a broken one by U+FFFD just as
+ * it does over the whole text, so the pieces always join to the decoded whole.
+ */
+export function createTokenStream(
+  { bytesOf, dropSpace }: TokenStreamOptions,
+): TokenStream {
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  let atStart = dropSpace;
+  return {
+    push(id) {
+      let bytes = bytesOf(id);
+      if (atStart && bytes.length > 0) {
+        if (bytes[0] === 0x20) bytes = bytes.subarray(1);
+        atStart = false;
+      }
+      return decoder.decode(bytes, { stream: true });
+    },
+    end: () => decoder.decode(),
+  };
+}
