@@ -1,0 +1,422 @@
+/**
+ * The step loop: admit, plan, run the step in native code, hand out tokens.
+ *
+ * One loop owns the scheduler and all KV blocks. Calls from outside only add a
+ * sequence, mark one as cancelled, or finish a fetch, and wake the loop. Blocks
+ * are given out only between steps, so that no step reads what another sequence
+ * writes; a block under a running step stays held until the step has ended.
+ */
+import { Code, MeshError } from "../errors/mesh_error.ts";
+import { blockTokens } from "./block_hash.ts";
+import { checkFits, checkSequence, type SequenceLimits } from "./check_sequence.ts";
+import type { EventQueue } from "./event_queue.ts";
+import { Generation } from "./generation.ts";
+import { KvFetches } from "./kv_fetches.ts";
+import { type NativeModel, type StepOutput, topLogprobsMax } from "./native.ts";
+import { PrefixCache } from "./prefix_cache.ts";
+import { PromptRun } from "./prompt_run.ts";
+import { Scheduler, type StepPlan } from "./scheduler.ts";
+import { Sequence, type SequenceOwner, type StepFacts } from "./sequence.ts";
+import { StepBatch } from "./step_batch.ts";
+import { TokenRate } from "./token_rate.ts";
+import type {
+  Engine,
+  EngineStatus,
+  EngineToken,
+  KvFetcher,
+  PrefillProgress,
+  PrefillResult,
+  SequenceEvent,
+  SequenceSpec,
+} from "./types.ts";
+
+export interface StepEngineOptions {
+  readonly model: NativeModel;
+  readonly fingerprint: string;
+  readonly contextLength: number;
+  readonly vocabSize: number;
+  readonly layers: number;
+  readonly kvBlocks: number;
+  readonly rowsMax: number;
+  readonly runningMax: number;
+  readonly waitingMax: number;
+  readonly now: () => number;
+  readonly onWarning: (message: string, cause?: unknown) => void;
+}
+
+type CacheListener = Parameters<Engine["onCacheChange"]>[0];
+
+export class StepEngine implements Engine {
+  readonly fingerprint: string;
+  readonly contextLength: number;
+  readonly blockTokens = blockTokens;
+  readonly kvBlockBytes: number;
+  readonly layers: number;
+  readonly vocabSize: number;
+
+  readonly #model: NativeModel;
+  readonly #cache: PrefixCache;
+  readonly #scheduler: Scheduler;
+  readonly #batch: StepBatch;
+  readonly #fetches: KvFetches;
+  readonly #limits: SequenceLimits;
+  readonly #waitingMax: number;
+  readonly #now: () => number;
+  readonly #onWarning: (message: string, cause?: unknown) => void;
+  readonly #prefillRate = new TokenRate();
+  readonly #decodeRate = new TokenRate();
+  readonly #cacheListeners = new Set<CacheListener>();
+  /** To be taken out at the next step boundary. */
+  #cancelled: Sequence[] = [];
+  #arrivals = 0;
+  #wakeLoop: (() => void) | undefined;
+  #disposing: Promise<void> | undefined;
+  readonly #loop: Promise<void>;
+
+  constructor(options: StepEngineOptions) {
+    this.fingerprint = options.fingerprint;
+    this.contextLength = options.contextLength;
+    this.kvBlockBytes = options.model.kvBlockBytes;
+    this.layers = options.layers;
+    this.vocabSize = options.vocabSize;
+    this.#model = options.model;
+    this.#cache = new PrefixCache(options.kvBlocks);
+    this.#scheduler = new Scheduler({ ...options, cache: this.#cache });
+    this.#batch = new StepBatch(options);
+    this.#limits = { ...options, blocksTotal: options.kvBlocks };
+    this.#waitingMax = options.waitingMax;
+    this.#now = options.now;
+    this.#onWarning = options.onWarning;
+    this.#fetches = new KvFetches({
+      blockBytes: this.#blockBytes,
+      onWarning: options.onWarning,
+    });
+    this.#loop = this.#run();
+  }
+
+  status(): EngineStatus {
+    const nowMs = this.#now();
+    return {
+      blocksTotal: this.#cache.total,
+      blocksFree: this.#cache.availableCount,
+      running: this.#scheduler.running.length,
+      waiting: this.#scheduler.waiting.length,
+      prefillTokensPerS: this.#prefillRate.perSecond(nowMs),
+      decodeTokensPerS: this.#decodeRate.perSecond(nowMs),
+    };
+  }
+
+  generate(
+    spec: SequenceSpec,
+    { signal, fetchKv }: { signal: AbortSignal; fetchKv?: KvFetcher },
+  ): AsyncIterable<SequenceEvent> {
+    return { [Symbol.asyncIterator]: () => this.#generate(spec, signal, fetchKv) };
+  }
+
+  prefill(
+    spec: SequenceSpec,
+    options: { signal: AbortSignal; onBlocks?: (progress: PrefillProgress) => void },
+  ): Promise<PrefillResult> {
+    const owner = new PromptRun({
+      now: this.#now,
+      onBlocks: options.onBlocks,
+      blockBytes: this.#blockBytes,
+      release: (blockIds) => this.#releasePrompt(blockIds),
+    });
+    this.#enter(spec, spec.promptIds.length + spec.emittedIds.length, owner, options);
+    return owner.result;
+  }
+
+  onCacheChange(listener: CacheListener): Disposable {
+    this.#cacheListeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#cacheListeners.delete(listener) };
+  }
+
+  cachedHashes(): readonly string[] {
+    return this.#cache.hashes();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#disposing ??= this.#dispose();
+  }
+
+  // Arrival and departure
+
+  #generate(
+    spec: SequenceSpec,
+    signal: AbortSignal,
+    fetchKv: KvFetcher | undefined,
+  ): EventQueue<SequenceEvent> {
+    let cancel = () => {};
+    const owner = new Generation({
+      contextLength: this.contextLength,
+      now: this.#now,
+      onReturn: () => cancel(),
+    });
+    // The KV of the last token is never needed.
+    const tokens = Math.min(
+      spec.promptIds.length + spec.maxTokens - 1,
+      this.contextLength,
+    );
+    const sequence = this.#enter(spec, tokens, owner, { signal, fetchKv });
+    if (sequence) cancel = () => this.#cancel(sequence);
+    return owner.events;
+  }
+
+  /** Queues a sequence that will grow to `tokens`; a refusal goes to its owner. */
+  #enter(
+    spec: SequenceSpec,
+    tokens: number,
+    owner: SequenceOwner,
+    { signal, fetchKv }: { signal: AbortSignal; fetchKv?: KvFetcher },
+  ): Sequence | undefined {
+    try {
+      if (this.#disposing) throw stopping(spec.requestId);
+      signal.throwIfAborted();
+      checkSequence(spec, this.#limits);
+      checkFits(spec, tokens, this.#limits);
+      const sequence = new Sequence({
+        order: this.#arrivals++,
+        spec,
+        fingerprint: this.fingerprint,
+        owner,
+        fetchKv,
+        arrivedMs: this.#now(),
+      });
+      if (!this.#scheduler.enqueue(sequence)) throw this.#queueFull(spec.requestId);
+      this.#watch(sequence, signal);
+      this.#wake();
+      return sequence;
+    } catch (error) {
+      owner.failed(error);
+    }
+  }
+
+  #watch(sequence: Sequence, signal: AbortSignal): void {
+    const onAbort = () => {
+      sequence.owner.failed(signal.reason);
+      this.#cancel(sequence);
+    };
+    signal.addEventListener("abort", onAbort, { once: true });
+    sequence.onEnd = () => signal.removeEventListener("abort", onAbort);
+  }
+
+  #cancel(sequence: Sequence): void {
+    if (sequence.phase === "ended" || sequence.cancelled) return;
+    sequence.cancelled = true;
+    if (sequence.phase === "waiting") this.#end(sequence);
+    else {
+      // While its KV is being fetched the blocks stay until the fetcher is done.
+      this.#fetches.abort(sequence);
+      this.#cancelled.push(sequence);
+      this.#wake();
+    }
+  }
+
+  #end(sequence: Sequence): void {
+    if (sequence.phase === "ended") return;
+    this.#scheduler.end(sequence);
+    sequence.onEnd?.();
+  }
+
+  #queueFull(requestId: string): MeshError {
+    return new MeshError(
+      Code.resourceExhausted,
+      `Cannot queue sequence "${requestId}": needs a place, all ${this.#waitingMax} are taken`,
+      { retryAfterMs: 1000 },
+    );
+  }
+
+  // The loop
+
+  async #run(): Promise<void> {
+    while (!this.#disposing) {
+      this.#removeCancelled();
+      this.#admit();
+      const plan = this.#scheduler.plan();
+      this.#reportCacheChange();
+      if (plan.rows > 0) await this.#step(plan);
+      else await this.#sleep();
+    }
+  }
+
+  async #step(plan: StepPlan): Promise<void> {
+    this.#batch.fill(plan);
+    let output: StepOutput;
+    try {
+      output = await this.#model.step(this.#batch);
+    } catch (cause) {
+      this.#failStep(plan, cause);
+      return;
+    }
+    this.#countRows(plan);
+    this.#handOut(plan, output);
+  }
+
+  #removeCancelled(): void {
+    if (this.#cancelled.length === 0) return;
+    const cancelled = this.#cancelled;
+    this.#cancelled = [];
+    for (const sequence of cancelled) {
+      if (sequence.phase === "waiting" || sequence.phase === "running") this.#end(sequence);
+    }
+  }
+
+  #admit(): void {
+    const admitted = this.#scheduler.admit();
+    for (const sequence of admitted) {
+      sequence.cachedTokens = Math.min(sequence.kvCount, sequence.givenCount);
+      sequence.transferredTokens = 0;
+      sequence.admittedMs ??= this.#now();
+      if (sequence.kvCount > 0) this.#progressed(sequence);
+      if (sequence.phase === "fetching") this.#fetch(sequence);
+    }
+  }
+
+  #handOut(plan: StepPlan, output: StepOutput): void {
+    const step = { batchSize: plan.sequences.length, stepUs: Math.round(output.stepUs) };
+    let outRow = 0;
+    for (let i = 0; i < plan.sequences.length; i++) {
+      const sequence = plan.sequences[i];
+      const rowCount = plan.rowCounts[i];
+      const chooses = sequence.pendingCount === rowCount;
+      const token = chooses ? readToken(output, outRow++, sequence) : undefined;
+      if (sequence.cancelled) continue;
+      this.#scheduler.advance(sequence, rowCount);
+      if (this.#progressed(sequence) && token) this.#choose(sequence, token, step);
+    }
+  }
+
+  #choose(sequence: Sequence, token: EngineToken, step: StepFacts): void {
+    if (!sequence.owner.chosen(sequence, token, step)) this.#end(sequence);
+  }
+
+  /** The owner's callback is foreign code: its failure ends only this sequence. */
+  #progressed(sequence: Sequence): boolean {
+    try {
+      sequence.owner.progressed(sequence);
+      return true;
+    } catch (error) {
+      this.#fail(sequence, error);
+      return false;
+    }
+  }
+
+  #fail(sequence: Sequence, reason: unknown): void {
+    sequence.owner.failed(reason);
+    this.#end(sequence);
+  }
+
+  #failStep(plan: StepPlan, cause: unknown): void {
+    const detail = cause instanceof Error ? cause.message : String(cause);
+    this.#onWarning(`A step of ${plan.sequences.length} sequences failed`, cause);
+    for (const sequence of [...plan.sequences]) {
+      const message = `Cannot run sequence "${sequence.spec.requestId}": its step failed: ${detail}`;
+      this.#fail(sequence, new MeshError(Code.internal, message, { cause }));
+    }
+  }
+
+  #countRows(plan: StepPlan): void {
+    let decodeRows = 0;
+    for (let i = 0; i < plan.sequences.length; i++) {
+      const sequence = plan.sequences[i];
+      if (sequence.tokenCount > sequence.givenCount) decodeRows += plan.rowCounts[i];
+    }
+    const nowMs = this.#now();
+    if (decodeRows > 0) this.#decodeRate.add(decodeRows, nowMs);
+    if (plan.rows > decodeRows) this.#prefillRate.add(plan.rows - decodeRows, nowMs);
+  }
+
+  #reportCacheChange(): void {
+    const change = this.#cache.takeChange();
+    if (change === undefined) return;
+    for (const listener of this.#cacheListeners) {
+      try {
+        listener(change);
+      } catch (error) {
+        this.#onWarning("A listener to cache changes failed", error);
+      }
+    }
+  }
+
+  #sleep(): Promise<void> {
+    return new Promise((resolve) => this.#wakeLoop = resolve);
+  }
+
+  #wake(): void {
+    const wake = this.#wakeLoop;
+    this.#wakeLoop = undefined;
+    wake?.();
+  }
+
+  // KV from elsewhere
+
+  async #fetch(sequence: Sequence): Promise<void> {
+    const result = await this.#fetches.start(sequence);
+    if (sequence.cancelled || this.#disposing) {
+      this.#end(sequence);
+    } else {
+      sequence.phase = "running";
+      this.#accept(sequence, result?.tokens ?? sequence.kvCount, result?.firstToken);
+    }
+    this.#wake();
+  }
+
+  /** Leading `tokens` tokens have their KV now. */
+  #accept(sequence: Sequence, tokens: number, firstToken: EngineToken | undefined): void {
+    // Without a first token the last token must be computed here for its logits.
+    const kvTokens = firstToken ? tokens : Math.min(tokens, sequence.tokenCount - 1);
+    const arrived = Math.max(0, kvTokens - sequence.kvCount);
+    sequence.transferredTokens = arrived;
+    this.#scheduler.advance(sequence, arrived);
+    if (firstToken) this.#choose(sequence, firstToken, { batchSize: 1, stepUs: 0 });
+  }
+
+  readonly #blockBytes = (blockId: number): Uint8Array => {
+    const begin = blockId * this.kvBlockBytes;
+    return this.#model.kv.subarray(begin, begin + this.kvBlockBytes);
+  };
+
+  #releasePrompt(blockIds: Int32Array): void {
+    for (let i = blockIds.length - 1; i >= 0; i--) this.#cache.release(blockIds[i]);
+    this.#wake();
+  }
+
+  // The end
+
+  async #dispose(): Promise<void> {
+    const sequences = [...this.#scheduler.running, ...this.#scheduler.waiting];
+    for (const sequence of sequences) {
+      sequence.owner.failed(stopping(sequence.spec.requestId));
+      sequence.cancelled = true;
+    }
+    this.#fetches.abortAll();
+    this.#wake();
+    await this.#loop;
+    await this.#fetches.settled();
+    for (const sequence of sequences) this.#end(sequence);
+    await this.#model.close();
+  }
+}
+
+function readToken(
+  output: StepOutput,
+  outRow: number,
+  { spec: { sampling: { topLogprobs } } }: Sequence,
+): EngineToken {
+  const id = output.tokens[outRow];
+  if (topLogprobs === undefined) return { id, logprob: undefined, top: [] };
+  const top: { id: number; logprob: number }[] = [];
+  const begin = outRow * topLogprobsMax;
+  for (let i = begin; i < begin + topLogprobs && output.topIds[i] >= 0; i++) {
+    top.push({ id: output.topIds[i], logprob: output.topLogprobs[i] });
+  }
+  return { id, logprob: output.logprobs[outRow], top };
+}
+
+function stopping(requestId: string): MeshError {
+  return new MeshError(
+    Code.unavailable,
+    `Cannot run sequence "${requestId}": needs a running engine, this one is stopping`,
+  );
+}

@@ -1,0 +1,100 @@
+/** Options of an engine, with what they become when left out. */
+import { availableParallelism, totalmem } from "node:os";
+import { Code, MeshError } from "../errors/mesh_error.ts";
+import type { GgufFile } from "../gguf/mod.ts";
+import { blockTokens } from "./block_hash.ts";
+import type { ModelFile } from "./model_file.ts";
+import { type Isa, isas, type Native } from "./native.ts";
+
+export interface EngineOptions {
+  /** The GGUF file; either this or `gguf`. */
+  readonly path?: string;
+  /** A header that was read already. */
+  readonly gguf?: GgufFile;
+  /** Native code; default: the addon of this project. */
+  readonly native?: Native;
+  /** Native threads, 1..256; default: one per core that this process may use. */
+  readonly threads?: number;
+  /** `ref`, `avx2` or `avx512`; default: the fastest that this machine has. */
+  readonly isa?: string;
+  /**
+   * KV blocks of 16 tokens in the pool; default: from `kvBytes`, else as many as
+   * `runningMax` sequences of full context need, but at most a quarter of the
+   * memory, and at least one full context.
+   */
+  readonly kvBlocks?: number;
+  /** Bytes for the pool, when `kvBlocks` is left out. */
+  readonly kvBytes?: number;
+  /** Most tokens in a step; default 256. A step of more tokens makes others wait longer. */
+  readonly rowsMax?: number;
+  /** Most sequences that run at once; default 64, at most `rowsMax`. */
+  readonly runningMax?: number;
+  /** Most sequences that wait for blocks or a place; default 256. */
+  readonly waitingMax?: number;
+  /** Clock in milliseconds; default `performance.now`. */
+  readonly now?: () => number;
+  /** Told about what went wrong without ending a sequence; default: nothing. */
+  readonly onWarning?: (message: string, cause?: unknown) => void;
+}
+
+export interface EngineLimits {
+  readonly threads: number;
+  readonly kvBlocks: number;
+  readonly rowsMax: number;
+  readonly runningMax: number;
+  readonly waitingMax: number;
+}
+
+/** Throws one `MeshError(invalidArgument)` that lists all faults. */
+export function chooseLimits(options: EngineOptions, model: ModelFile): EngineLimits {
+  const rowsMax = options.rowsMax ?? 256;
+  const runningMax = options.runningMax ?? Math.min(64, rowsMax);
+  const limits = {
+    threads: options.threads ?? Math.min(availableParallelism(), threadsMax),
+    rowsMax,
+    runningMax,
+    waitingMax: options.waitingMax ?? 256,
+    kvBlocks: options.kvBlocks ?? defaultBlocks(options.kvBytes, runningMax, model),
+  };
+  const ranges: Record<keyof EngineLimits, number> = {
+    threads: threadsMax,
+    rowsMax: 65536,
+    runningMax: rowsMax,
+    waitingMax: 1e6,
+    kvBlocks: 2 ** 30,
+  };
+  const faults = Object.entries(ranges).flatMap(([name, max]) => {
+    const value = limits[name as keyof EngineLimits];
+    if (Number.isInteger(value) && value >= 1 && value <= max) return [];
+    return [`${name}: needs 1..${max}, found ${value}`];
+  });
+  if (faults.length === 0) return limits;
+  throw new MeshError(
+    Code.invalidArgument,
+    `Cannot create an engine: ${faults.join("; ")}`,
+  );
+}
+
+export function chooseIsa(wanted: string | undefined, native: Native): Isa {
+  const supported = native.isasSupported;
+  if (wanted === undefined) return supported[supported.length - 1];
+  const found = isas.find((isa) => isa === wanted && supported.includes(isa));
+  if (found) return found;
+  throw new MeshError(
+    Code.failedPrecondition,
+    `Cannot create an engine: isa: needs one of ${supported.join(", ")}, found ${wanted}`,
+  );
+}
+
+const threadsMax = 256;
+
+function defaultBlocks(
+  kvBytes: number | undefined,
+  runningMax: number,
+  { graph, kvBlockBytes }: ModelFile,
+): number {
+  if (kvBytes !== undefined) return Math.floor(kvBytes / kvBlockBytes);
+  const perContext = Math.ceil(graph.contextLength / blockTokens);
+  const inMemory = Math.floor(totalmem() / 4 / kvBlockBytes);
+  return Math.max(perContext, Math.min(perContext * runningMax, inMemory));
+}

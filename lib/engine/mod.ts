@@ -1,0 +1,79 @@
+/** Quetzal's engine: one loaded model that runs sequences. */
+import { Code, MeshError } from "../errors/mesh_error.ts";
+import { type GgufFile, readGguf } from "../gguf/mod.ts";
+import { blockTokens } from "./block_hash.ts";
+import { StepEngine } from "./engine.ts";
+import {
+  chooseIsa,
+  chooseLimits,
+  type EngineLimits,
+  type EngineOptions,
+} from "./engine_options.ts";
+import { type ModelFile, openModel } from "./model_file.ts";
+import type { Isa, Native, NativeModel } from "./native.ts";
+import type { Engine } from "./types.ts";
+
+export { blockHashes, blockTokens, HashChain } from "./block_hash.ts";
+export type { EngineOptions } from "./engine_options.ts";
+export { type ModelFile, openModel } from "./model_file.ts";
+export type * from "./native.ts";
+export type * from "./types.ts";
+
+/** Loads a model; rejects with a `MeshError` that says what the file lacks. */
+export async function createEngine(options: EngineOptions): Promise<Engine> {
+  const native = options.native ?? await loadAddon();
+  const model = openModel(readHeader(options));
+  const isa = chooseIsa(options.isa, native);
+  const limits = chooseLimits(options, model);
+  return new StepEngine({
+    ...limits,
+    model: await loadModel(native, { model, isa, limits }),
+    fingerprint: model.fingerprint,
+    contextLength: model.graph.contextLength,
+    vocabSize: model.graph.vocabSize,
+    layers: model.graph.kv.layers,
+    now: options.now ?? (() => performance.now()),
+    onWarning: options.onWarning ?? (() => {}),
+  });
+}
+
+/** Only who brings no native code of his own needs the addon to be built. */
+async function loadAddon(): Promise<Native> {
+  const { loadNative } = await import("../../kernels/addon/mod.ts");
+  return loadNative();
+}
+
+function readHeader({ path, gguf }: EngineOptions): GgufFile {
+  if (gguf) return gguf;
+  if (path !== undefined) return readGguf(path);
+  throw new MeshError(
+    Code.invalidArgument,
+    "Cannot create an engine: needs path or gguf, found neither",
+  );
+}
+
+async function loadModel(
+  native: Native,
+  { model, isa, limits }: { model: ModelFile; isa: Isa; limits: EngineLimits },
+): Promise<NativeModel> {
+  const { gguf, graph } = model;
+  try {
+    return await native.loadModel({
+      path: gguf.path,
+      isa,
+      threads: limits.threads,
+      weights: graph.weights,
+      program: graph.program,
+      kv: { ...graph.kv, blockTokens, blocks: limits.kvBlocks },
+      rowsMax: limits.rowsMax,
+      outRowsMax: limits.runningMax,
+    });
+  } catch (cause) {
+    const detail = cause instanceof Error ? cause.message : String(cause);
+    throw new MeshError(
+      Code.failedPrecondition,
+      `Cannot load model "${gguf.path}": ${detail}`,
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * What the sampler must know of one sequence, kept ready to be copied into a
+ * step's `Batch`: constant words, biases, and, when a penalty is on, how often
+ * each token occurs.
+ */
+import type { Sampling } from "./types.ts";
+
+export class SamplerState {
+  readonly sampling: Sampling;
+  readonly #stopIds: ReadonlySet<number>;
+  readonly biasIds: Int32Array;
+  readonly biasValues: Float32Array;
+  /** The first entries of the biases that forbid stop tokens. */
+  readonly #banCount: number;
+  readonly #history: TokenHistory | undefined;
+  readonly seedLow: number;
+  readonly seedHigh: number;
+
+  constructor(sampling: Sampling, promptIds: Int32Array, emittedIds: Int32Array) {
+    this.sampling = sampling;
+    this.#stopIds = new Set(sampling.stopIds);
+    this.seedLow = Number(BigInt.asIntN(32, sampling.seed));
+    this.seedHigh = Number(BigInt.asIntN(32, sampling.seed >> 32n));
+    const bans = sampling.minTokens > emittedIds.length ? [...this.#stopIds] : [];
+    // While stop tokens are forbidden their own bias does not matter, and the
+    // arrays must not name an id twice: banned ids come first, biases of stop
+    // tokens last, and each of the two views leaves one of them out.
+    const biases = [...sampling.logitBias].sort(([a], [b]) =>
+      Number(this.#stopIds.has(a)) - Number(this.#stopIds.has(b))
+    );
+    this.#banCount = bans.length;
+    this.#plainCount = biases.length;
+    this.#sharedCount = bans.length === 0
+      ? 0
+      : biases.filter(([id]) => this.#stopIds.has(id)).length;
+    this.biasIds = Int32Array.from([...bans, ...biases.map(([id]) => id)]);
+    this.biasValues = Float32Array.from([
+      ...bans.map(() => -Infinity),
+      ...biases.map(([, value]) => value),
+    ]);
+    this.#history = usesHistory(sampling) ? new TokenHistory() : undefined;
+    if (sampling.repetitionPenalty !== 1) {
+      for (const id of promptIds) this.#history?.add(id, 0);
+    }
+    for (const id of emittedIds) this.chosen(id);
+  }
+
+  readonly #plainCount: number;
+  readonly #sharedCount: number;
+
+  isStop(tokenId: number): boolean {
+    return this.#stopIds.has(tokenId);
+  }
+
+  /** Bias entries [begin, end) that hold for output number `outputIndex`. */
+  biasBegin(outputIndex: number): number {
+    return this.#bans(outputIndex) ? 0 : this.#banCount;
+  }
+
+  biasEnd(outputIndex: number): number {
+    const end = this.#banCount + this.#plainCount;
+    return this.#bans(outputIndex) ? end - this.#sharedCount : end;
+  }
+
+  /** Distinct tokens whose penalties count. */
+  get historyCount(): number {
+    return this.#history?.count ?? 0;
+  }
+
+  /** i32 [historyCount, 2]: token id, times it occurs in the output */
+  get historyWords(): Int32Array {
+    return this.#history?.words ?? noWords;
+  }
+
+  /** A token joined the output. */
+  chosen(tokenId: number): void {
+    this.#history?.add(tokenId, 1);
+  }
+
+  #bans(outputIndex: number): boolean {
+    return outputIndex < this.sampling.minTokens;
+  }
+}
+
+const noWords = new Int32Array(0);
+
+function usesHistory(sampling: Sampling): boolean {
+  return sampling.presencePenalty !== 0 || sampling.frequencyPenalty !== 0 ||
+    sampling.repetitionPenalty !== 1;
+}
+
+/** Distinct tokens of a sequence in order of appearance, with their counts. */
+class TokenHistory {
+  words = new Int32Array(64);
+  count = 0;
+  readonly #indexById = new Map<number, number>();
+
+  add(tokenId: number, times: number): void {
+    let index = this.#indexById.get(tokenId);
+    if (index === undefined) {
+      index = this.count++;
+      this.#indexById.set(tokenId, index);
+      this.#grow();
+      this.words[2 * index] = tokenId;
+    }
+    this.words[2 * index + 1] += times;
+  }
+
+  #grow(): void {
+    if (2 * this.count <= this.words.length) return;
+    const words = new Int32Array(2 * this.words.length);
+    words.set(this.words);
+    this.words = words;
+  }
+}
