@@ -1,0 +1,204 @@
+/** The first transport: blocks come in the stream of `Prefill.Run` itself. */
+import type { Token } from "../../proto/gen/quetzal/v1/common.ts";
+import {
+  KvDtype,
+  type PrefillEvent,
+  type PrefillRequest,
+} from "../../proto/gen/quetzal/v1/prefill.ts";
+import { Code, MeshError } from "../errors/mesh_error.ts";
+import { callStream } from "../rpc/mod.ts";
+import { BlockReceiver } from "./block_receiver.ts";
+import { PrefillClients } from "./prefill_clients.ts";
+import { StallWatch } from "./stall_watch.ts";
+import type { KvPull, KvPulled, KvTransport, PullFailure } from "./types.ts";
+import type { Crc32c } from "./wire_block.ts";
+
+export interface GrpcTransportOptions {
+  readonly crc32c: Crc32c;
+  /** Longest silence before a transfer is given up, ms; 2000 unless set. */
+  readonly stallMs?: number;
+  /** Longest wait for a block from a worker that is alive, ms; 30000 unless set. */
+  readonly blockWaitMs?: number;
+  /** A connection without transfers is closed after this, ms; 60000 unless set. */
+  readonly idleMs?: number;
+  /**
+   * A worker that was silent or unreachable is not asked again for this long, ms;
+   * 3000 unless set. Else each request would wait for its own stall.
+   */
+  readonly cooldownMs?: number;
+}
+
+export class GrpcKvTransport implements KvTransport {
+  readonly #crc32c: Crc32c;
+  readonly #stallMs: number;
+  readonly #blockWaitMs: number;
+  readonly #cooldownMs: number;
+  readonly #clients: PrefillClients;
+  readonly #coolUntilMs = new Map<string, number>();
+
+  constructor(options: GrpcTransportOptions) {
+    this.#crc32c = options.crc32c;
+    this.#stallMs = options.stallMs ?? 2_000;
+    this.#blockWaitMs = options.blockWaitMs ?? 30_000;
+    this.#cooldownMs = options.cooldownMs ?? 3_000;
+    this.#clients = new PrefillClients({ idleMs: options.idleMs ?? 60_000 });
+  }
+
+  /** Connections held now. */
+  get connectionCount(): number {
+    return this.#clients.count;
+  }
+
+  async pull(request: KvPull, signal: AbortSignal): Promise<KvPulled> {
+    signal.throwIfAborted();
+    const transfer = new Transfer(request, this.#crc32c);
+    if (this.#isCooling(request.address)) {
+      return transfer.result({
+        reason: "cooldown",
+        message:
+          `${request.address} failed within the last ${this.#cooldownMs} ms`,
+      });
+    }
+    const failure = await this.#run(request, transfer, signal);
+    if (failure?.reason === "stalled" || failure?.reason === "unavailable") {
+      this.#coolUntilMs.set(
+        request.address,
+        performance.now() + this.#cooldownMs,
+      );
+    }
+    return transfer.result(failure);
+  }
+
+  async #run(
+    request: KvPull,
+    transfer: Transfer,
+    signal: AbortSignal,
+  ): Promise<PullFailure | undefined> {
+    const controller = new AbortController();
+    const stop = () => controller.abort(signal.reason);
+    signal.addEventListener("abort", stop);
+    using lease = this.#clients.lease(request.address);
+    using watch = new StallWatch({
+      stallMs: this.#stallMs,
+      blockWaitMs: this.#blockWaitMs,
+      giveUp: () => controller.abort(new Error("stalled")),
+    });
+    try {
+      const events = callStream(
+        lease.client.run.bind(lease.client),
+        toPrefillRequest(request),
+        { signal: controller.signal },
+      );
+      for await (const { event } of events) {
+        if (event?.$case === "block") watch.heardBlock();
+        else watch.heard();
+        const failure = transfer.take(event);
+        if (failure !== undefined) return failure;
+      }
+      return transfer.endOfStream();
+    } catch (reason) {
+      signal.throwIfAborted();
+      return transfer.done ? undefined : watch.failure ?? broken(reason);
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
+  }
+
+  #isCooling(address: string): boolean {
+    const untilMs = this.#coolUntilMs.get(address);
+    if (untilMs === undefined) return false;
+    if (performance.now() < untilMs) return true;
+    this.#coolUntilMs.delete(address);
+    return false;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#clients[Symbol.dispose]();
+    return Promise.resolve();
+  }
+}
+
+/** What one pull has seen so far. */
+class Transfer {
+  readonly #receiver: BlockReceiver;
+  #firstToken: Token | undefined;
+  #done = false;
+
+  constructor(
+    { layout, prompt, haveTokens, blockBytes }: KvPull,
+    crc32c: Crc32c,
+  ) {
+    const tokenCount = prompt.tokenIds.length;
+    this.#receiver = new BlockReceiver({
+      layout,
+      tokenCount,
+      haveTokens,
+      blockBytes,
+      crc32c,
+    });
+  }
+
+  get done(): boolean {
+    return this.#done;
+  }
+
+  take(event: PrefillEvent["event"]): PullFailure | undefined {
+    if (event === undefined) return undefined;
+    if (this.#done) {
+      return protocolFailure(`"${event.$case}" came behind the end`);
+    }
+    switch (event.$case) {
+      case "block":
+        return this.#receiver.accept(event.value);
+      case "error": {
+        const { code, message } = event.value;
+        return { reason: "refused", message: `${message} (code ${code})` };
+      }
+      case "done":
+        if (!this.#receiver.complete) {
+          return protocolFailure(
+            `it ended after ${this.#receiver.tokens} tokens`,
+          );
+        }
+        this.#firstToken = event.value.firstToken;
+        this.#done = true;
+        return undefined;
+    }
+  }
+
+  endOfStream(): PullFailure | undefined {
+    return this.#done ? undefined : protocolFailure("it ended without `done`");
+  }
+
+  result(failure: PullFailure | undefined): KvPulled {
+    const { tokens, blocks, bytes } = this.#receiver;
+    const firstToken = failure === undefined ? this.#firstToken : undefined;
+    return { tokens, firstToken, blocks, bytes, failure };
+  }
+}
+
+function protocolFailure(found: string): PullFailure {
+  return { reason: "protocol", message: `Cannot use the KV stream: ${found}` };
+}
+
+function broken(reason: unknown): PullFailure {
+  const error = MeshError.from(reason);
+  const gone = error.code === Code.unavailable || error.code === Code.cancelled;
+  return { reason: gone ? "unavailable" : "refused", message: error.message };
+}
+
+function toPrefillRequest(
+  { layout, prompt, haveTokens }: KvPull,
+): PrefillRequest {
+  return {
+    requestId: prompt.requestId,
+    model: prompt.model,
+    promptIds: Array.from(prompt.tokenIds),
+    sampling: prompt.sampling,
+    haveTokens,
+    modelFingerprint: layout.fingerprint,
+    blockTokens: layout.blockTokens,
+    kvDtype: KvDtype.KV_DTYPE_F16,
+    emittedCount: prompt.emittedCount,
+  };
+}

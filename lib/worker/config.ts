@@ -1,0 +1,124 @@
+/** The settings that prefill and decode workers share. */
+import { availableParallelism, hostname } from "node:os";
+import type { WorkerRole } from "../bus/types.ts";
+import type { ConfigReader } from "../config/mod.ts";
+import { type Isa, isas } from "../engine/native.ts";
+
+export interface WorkerConfig {
+  readonly workerId: string;
+  readonly host: string;
+  readonly port: number;
+  readonly advertise: string | undefined;
+  readonly natsUrl: string;
+  readonly models: readonly ModelSource[];
+  readonly engine: EngineConfig;
+  /** 0 takes any free port. */
+  readonly metricsPort: number;
+  readonly otlpEndpoint: string | undefined;
+  readonly logLevel: string;
+  readonly drainMs: number;
+}
+
+/** One entry of `QUETZAL_MODELS`. */
+export interface ModelSource {
+  readonly name: string;
+  readonly path: string;
+}
+
+/** The same for every model of the process; absent values are the engine's own. */
+export interface EngineConfig {
+  readonly threads: number;
+  readonly isa: Isa | undefined;
+  readonly kvBlocks: number | undefined;
+  readonly batchTokens: number | undefined;
+  readonly runningMax: number | undefined;
+  readonly waitingMax: number | undefined;
+}
+
+const logLevels = [
+  "fatal",
+  "error",
+  "warn",
+  "info",
+  "debug",
+  "trace",
+  "silent",
+] as const;
+
+export function readWorkerConfig(
+  reader: ConfigReader,
+  { role, portDefault }: { role: WorkerRole; portDefault: number },
+): WorkerConfig {
+  const portKey = `QUETZAL_${role.toUpperCase()}_PORT`;
+  return {
+    workerId: readWorkerId(reader, role),
+    host: reader.text("QUETZAL_HOST", "127.0.0.1"),
+    port: reader.integer(portKey, [0, 65_535], portDefault),
+    advertise: reader.text("QUETZAL_ADVERTISE", undefined),
+    natsUrl: reader.url(
+      "QUETZAL_NATS_URL",
+      ["nats", "tls"],
+      "nats://127.0.0.1:4222",
+    ),
+    models: readModels(reader),
+    engine: {
+      threads: reader.integer(
+        "QUETZAL_THREADS",
+        [1, 256],
+        availableParallelism(),
+      ),
+      isa: reader.oneOf("QUETZAL_ISA", isas, undefined),
+      kvBlocks: reader.integer("QUETZAL_KV_BLOCKS", [1, 2 ** 24], undefined),
+      batchTokens: reader.integer(
+        "QUETZAL_BATCH_TOKENS",
+        [1, 65_536],
+        undefined,
+      ),
+      runningMax: reader.integer("QUETZAL_RUNNING_MAX", [1, 4_096], undefined),
+      waitingMax: reader.integer("QUETZAL_WAITING_MAX", [0, 65_536], undefined),
+    },
+    metricsPort: reader.integer("QUETZAL_METRICS_PORT", [0, 65_535], 0),
+    otlpEndpoint: reader.url(
+      "OTEL_EXPORTER_OTLP_ENDPOINT",
+      ["http", "https"],
+      undefined,
+    ),
+    logLevel: reader.oneOf("QUETZAL_LOG_LEVEL", logLevels, "info"),
+    drainMs: reader.durationMs("QUETZAL_DRAIN_TIMEOUT", [0, 3_600_000], 20_000),
+  };
+}
+
+/** Ids end up in NATS subjects and keys, so only their plain characters pass. */
+function readWorkerId(reader: ConfigReader, role: WorkerRole): string {
+  const fallback = `${role}-${hostname()}-${process.pid}`.replace(
+    /[^\w-]/g,
+    "-",
+  );
+  const workerId = reader.text("QUETZAL_WORKER_ID", fallback);
+  if (!/^[\w-]{1,128}$/.test(workerId)) {
+    reader.fault(
+      `QUETZAL_WORKER_ID is "${workerId}", expected letters, digits, "-" and "_", up to 128`,
+    );
+  }
+  return workerId;
+}
+
+/** `name=path,name2=path2` */
+function readModels(reader: ConfigReader): readonly ModelSource[] {
+  const models: ModelSource[] = [];
+  for (const entry of reader.list("QUETZAL_MODELS")) {
+    const at = entry.indexOf("=");
+    const [name, path] = [
+      entry.slice(0, at).trim(),
+      entry.slice(at + 1).trim(),
+    ];
+    if (at < 1 || name === "" || path === "") {
+      reader.fault(`QUETZAL_MODELS has "${entry}", expected name=path`);
+    } else if (models.some((model) => model.name === name)) {
+      reader.fault(`QUETZAL_MODELS names "${name}" twice`);
+    } else {
+      models.push({ name, path });
+    }
+  }
+  return models;
+}

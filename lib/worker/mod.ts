@@ -1,0 +1,9 @@
+/** What prefill and decode workers share. */
+export * from "./admission.ts";
+export * from "./config.ts";
+export * from "./observer.ts";
+export * from "./sequence_request.ts";
+export * from "./served_models.ts";
+export * from "./stop_signals.ts";
+export * from "./worker.ts";
+export * from "./worker_directory.ts";

@@ -1,0 +1,120 @@
+import type { Bus, WorkerRecord, WorkerRole } from "../bus/types.ts";
+import { type RpcService, startRpcServer } from "../rpc/mod.ts";
+import { Admission } from "./admission.ts";
+import { CachePublisher } from "./cache_publisher.ts";
+import { controlService } from "./control_service.ts";
+import { Registration } from "./registration.ts";
+import type { ServedModel, ServedModels } from "./served_models.ts";
+
+export interface WorkerOptions {
+  readonly role: WorkerRole;
+  readonly workerId: string;
+  /** Interface to bind. */
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  /** Host, or host:port, that others use; the bound ones unless set. */
+  readonly advertise?: string;
+  readonly bus: Bus;
+  /** May be empty at first: see `addModel()`. The worker does not close them. */
+  readonly models: ServedModels;
+  readonly admission: Admission;
+  /** What the role serves; health, reflection and control are added. */
+  readonly service: RpcService;
+  readonly onError: (what: string, reason: unknown) => void;
+}
+
+/** A served and registered worker process, prefill or decode. */
+export interface Worker extends AsyncDisposable {
+  readonly role: WorkerRole;
+  readonly workerId: string;
+  readonly port: number;
+  /** As others reach it. */
+  readonly address: string;
+  readonly admission: Admission;
+  readonly models: ServedModels;
+  addModel(model: ServedModel): void;
+  /** All models are there: health turns to SERVING. */
+  ready(): void;
+  /** Refuses new sequences from now on and tells the mesh so. */
+  startDrain(): void;
+  /**
+   * Lets running sequences end within `boundMs`, then ends the others in-band.
+   * Answers how many of those there were.
+   */
+  drain(boundMs: number): Promise<number>;
+}
+
+/** How long the last in-band errors may take to leave. */
+const farewellMs = 2_000;
+
+export async function startWorker(options: WorkerOptions): Promise<Worker> {
+  const { role, workerId, host, bus, models, admission, onError } = options;
+  const startedAtMs = Date.now();
+  const server = await startRpcServer({
+    host,
+    port: options.port,
+    services: [options.service, controlService(() => worker)],
+    // Half a million ids of a long prompt fit.
+    receiveBytesMax: 16 << 20,
+  });
+  const address = addressOf(options, server.port);
+  const record = (): WorkerRecord => ({
+    workerId,
+    role,
+    address,
+    startedAtMs,
+    draining: admission.draining,
+    models: models.records(),
+  });
+  const registration = new Registration({
+    bus,
+    record,
+    onError: (reason) => onError("register the worker", reason),
+  });
+  const publisher = new CachePublisher({ bus, workerId, models });
+
+  const worker: Worker = {
+    role,
+    workerId,
+    port: server.port,
+    address,
+    admission,
+    models,
+    addModel(model) {
+      models.add(model);
+      registration.renew();
+    },
+    ready() {
+      models.loading = false;
+      if (!admission.draining) server.setServing(true);
+    },
+    startDrain() {
+      if (admission.draining) return;
+      admission.startDrain();
+      server.setServing(false);
+      registration.renew();
+    },
+    async drain(boundMs) {
+      worker.startDrain();
+      await admission.whenIdle(AbortSignal.timeout(boundMs));
+      const cutCount = admission.running;
+      admission.cutRunning();
+      await admission.whenIdle(AbortSignal.timeout(farewellMs));
+      return cutCount;
+    },
+    async [Symbol.asyncDispose]() {
+      admission.startDrain();
+      admission.cutRunning();
+      publisher[Symbol.dispose]();
+      await registration[Symbol.asyncDispose]();
+      await server.close(farewellMs);
+    },
+  };
+  return worker;
+}
+
+function addressOf({ host, advertise }: WorkerOptions, port: number): string {
+  if (advertise === undefined) return `${host}:${port}`;
+  return /:\d+$/.test(advertise) ? advertise : `${advertise}:${port}`;
+}

@@ -1,0 +1,250 @@
+/** `quetzal.v1.Prefill`: runs a prompt and streams its KV blocks as they fill. */
+import { type Span, SpanKind, trace } from "@opentelemetry/api";
+import {
+  KvDtype,
+  type PrefillEvent,
+  type PrefillRequest,
+  PrefillService,
+} from "../../proto/gen/quetzal/v1/prefill.ts";
+import type { PrefillResult, SequenceSpec } from "../../lib/engine/types.ts";
+import { Code, MeshError } from "../../lib/errors/mesh_error.ts";
+import {
+  BlockSender,
+  type Crc32c,
+  type KvFaultRates,
+  planFault,
+} from "../../lib/kv_transport/mod.ts";
+import {
+  type CallContext,
+  type RpcService,
+  type RpcSink,
+  serverStream,
+  toStreamError,
+} from "../../lib/rpc/mod.ts";
+import {
+  type Admission,
+  refuse,
+  type ServedModel,
+  type ServedModels,
+  toProtoToken,
+  toSampling,
+  toTokenIds,
+  type WorkerObserver,
+} from "../../lib/worker/mod.ts";
+import { Heartbeat } from "./heartbeat.ts";
+
+export interface PrefillParts {
+  readonly models: ServedModels;
+  readonly admission: Admission;
+  readonly crc32c: Crc32c;
+  readonly kvBufferBytesMax: number;
+  readonly kvFaults: KvFaultRates;
+  readonly observer: WorkerObserver;
+  /** In 0..1, decides about deliberate faults. */
+  readonly random: () => number;
+  /** Ends the process as a kill would; only a deliberate fault calls it. */
+  readonly die: () => void;
+}
+
+const tracer = trace.getTracer("quetzal.prefill");
+
+export function prefillService(parts: PrefillParts): RpcService {
+  return {
+    name: "quetzal.v1.Prefill",
+    definition: PrefillService,
+    implementation: {
+      run: serverStream<PrefillRequest, PrefillEvent>(
+        (request, call, sink) => run(parts, request, call, sink),
+        (reason) => ({
+          event: { $case: "error", value: toStreamError(reason) },
+        }),
+      ),
+    },
+  };
+}
+
+async function run(
+  parts: PrefillParts,
+  request: PrefillRequest,
+  call: CallContext,
+  sink: RpcSink<PrefillEvent>,
+): Promise<void> {
+  using admitted = parts.admission.enter(call.signal);
+  const model = parts.models.get(request.model);
+  requireSameLayout(request, model);
+  const spec = toSpec(request, model);
+  const span = startSpan(request, call);
+  try {
+    await runPrompt({
+      parts,
+      request,
+      model,
+      spec,
+      sink,
+      span,
+      signal: admitted.signal,
+    });
+  } catch (reason) {
+    span.setStatus({ code: 2, message: MeshError.from(reason).message });
+    throw reason;
+  } finally {
+    span.end();
+  }
+}
+
+interface PromptRun {
+  readonly parts: PrefillParts;
+  readonly request: PrefillRequest;
+  readonly model: ServedModel;
+  readonly spec: SequenceSpec;
+  readonly sink: RpcSink<PrefillEvent>;
+  readonly span: Span;
+  readonly signal: AbortSignal;
+}
+
+async function runPrompt(prompt: PromptRun): Promise<void> {
+  const { parts, model, spec, sink, span, signal } = prompt;
+  const sender = senderOf(prompt);
+  using _heartbeat = new Heartbeat(sink, () => !sender.halted);
+  const result = await model.engine.prefill(spec, {
+    signal,
+    onBlocks: (progress) => {
+      sender.offer(progress, progress.end);
+      span.addEvent("quetzal.prefill.chunk", {
+        "quetzal.kv.blocks": progress.end,
+      });
+    },
+  });
+  using kv = result.kv;
+  const sendStartMs = performance.now();
+  await sender.finish(kv);
+  if (signal.aborted) return;
+  sink.write(doneEvent(result));
+  parts.observer.tokens({
+    prompt: spec.promptIds.length + spec.emittedIds.length,
+  });
+  parts.observer.kvTransferred(sender.bytes);
+  span.setAttributes({
+    "quetzal.queue_us": result.queueUs,
+    "quetzal.compute_us": result.computeUs,
+    "quetzal.send_us": Math.round(1_000 * (performance.now() - sendStartMs)),
+    "quetzal.cached_tokens": result.cachedTokens,
+    "quetzal.computed_tokens": result.computedTokens,
+    "quetzal.kv.blocks": sender.blocks,
+    "quetzal.kv.bytes": sender.bytes,
+  });
+}
+
+function senderOf(
+  { parts, request, model, sink, signal }: PromptRun,
+): BlockSender {
+  const tokenCount = request.promptIds.length;
+  const { blockTokens } = model.layout;
+  const blockCount = Math.ceil(tokenCount / blockTokens) -
+    request.haveTokens / blockTokens;
+  const fault = blockCount > 0
+    ? planFault(parts.kvFaults, blockCount, parts.random)
+    : undefined;
+  if (fault !== undefined) {
+    parts.observer.warn("A deliberate fault hits this KV transfer", {
+      requestId: request.requestId,
+      ...fault,
+    });
+  }
+  return new BlockSender({
+    layout: model.layout,
+    tokenCount,
+    haveTokens: request.haveTokens,
+    crc32c: parts.crc32c,
+    bufferBytesMax: parts.kvBufferBytesMax,
+    signal,
+    fault,
+    die: parts.die,
+    sink: {
+      write: (block) => sink.write({ event: { $case: "block", value: block } }),
+      get pending() {
+        return sink.pending;
+      },
+    },
+  });
+}
+
+/** KV of another layout would be noise to the caller's model. */
+function requireSameLayout(
+  request: PrefillRequest,
+  { layout }: ServedModel,
+): void {
+  const differs = (field: string, needed: unknown, found: unknown) => {
+    throw new MeshError(
+      Code.failedPrecondition,
+      `Cannot hand over KV: ${field} must be ${needed}, is ${found}`,
+      { field },
+    );
+  };
+  if (request.modelFingerprint !== layout.fingerprint) {
+    differs("model_fingerprint", layout.fingerprint, request.modelFingerprint);
+  }
+  if (request.blockTokens !== layout.blockTokens) {
+    differs("block_tokens", layout.blockTokens, request.blockTokens);
+  }
+  if (request.kvDtype !== KvDtype.KV_DTYPE_F16) {
+    differs("kv_dtype", KvDtype.KV_DTYPE_F16, request.kvDtype);
+  }
+}
+
+function toSpec(request: PrefillRequest, model: ServedModel): SequenceSpec {
+  const { haveTokens, emittedCount } = request;
+  const ids = toTokenIds(request.promptIds, model, "prompt_ids");
+  if (ids.length === 0) refuse("prompt_ids", "at least one id", "empty");
+  if (!(haveTokens >= 0 && haveTokens <= ids.length)) {
+    refuse("have_tokens", `0..${ids.length}`, haveTokens);
+  }
+  if (haveTokens % model.layout.blockTokens !== 0) {
+    refuse(
+      "have_tokens",
+      `a multiple of ${model.layout.blockTokens}`,
+      haveTokens,
+    );
+  }
+  if (!(emittedCount >= 0 && emittedCount < ids.length)) {
+    refuse("emitted_count", `0..${ids.length - 1}`, emittedCount);
+  }
+  const promptCount = ids.length - emittedCount;
+  return {
+    requestId: request.requestId,
+    promptIds: ids.subarray(0, promptCount),
+    emittedIds: ids.subarray(promptCount),
+    sampling: toSampling(request.sampling, model),
+    maxTokens: emittedCount + 1,
+  };
+}
+
+function doneEvent(result: PrefillResult): PrefillEvent {
+  return {
+    event: {
+      $case: "done",
+      value: {
+        firstToken: toProtoToken(result.firstToken),
+        stopped: result.stopped,
+        cachedTokens: result.cachedTokens,
+        computedTokens: result.computedTokens,
+        queueUs: BigInt(Math.round(result.queueUs)),
+        computeUs: BigInt(Math.round(result.computeUs)),
+      },
+    },
+  };
+}
+
+function startSpan(request: PrefillRequest, call: CallContext): Span {
+  const attributes = {
+    "gen_ai.request.model": request.model,
+    "quetzal.request_id": request.requestId,
+    "quetzal.prompt_tokens": request.promptIds.length,
+    "quetzal.have_tokens": request.haveTokens,
+  };
+  return tracer.startSpan(
+    "prefill.run",
+    { kind: SpanKind.SERVER, attributes },
+    call.trace,
+  );
+}
