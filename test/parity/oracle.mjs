@@ -1,0 +1,118 @@
+// llama.cpp as a reference, in a process of its own under Node: one JSON request a
+// line on stdin, one JSON answer a line on stdout, in order. See `oracle.ts`.
+import { createInterface } from "node:readline";
+import { getLlama, LlamaLogLevel } from "node-llama-cpp";
+
+const threads = Number(process.env.ORACLE_THREADS ?? 2);
+const llama = await getLlama({
+  gpu: false,
+  build: "never",
+  logLevel: LlamaLogLevel.error,
+  logger: (level, message) => console.error(`${level}: ${message}`),
+  maxThreads: threads,
+});
+
+const models = new Map();
+
+/** A vocabulary alone, or a model with its context; kept until the process ends. */
+async function open(modelPath, vocabOnly) {
+  const key = `${vocabOnly}:${modelPath}`;
+  if (!models.has(key)) {
+    const model = await llama.loadModel({ modelPath, gpuLayers: 0, vocabOnly });
+    models.set(key, { model });
+  }
+  return models.get(key);
+}
+
+async function openContext(modelPath, contextSize = 1024) {
+  const opened = await open(modelPath, false);
+  if (opened.sequence === undefined || opened.contextSize < contextSize) {
+    await opened.context?.dispose();
+    opened.contextSize = contextSize;
+    // Flash attention and the KV type shift logits; both are pinned.
+    opened.context = await opened.model.createContext({
+      contextSize,
+      batchSize: 512,
+      threads,
+      flashAttention: false,
+      experimentalKvCacheKeyType: "F16",
+      experimentalKvCacheValueType: "F16",
+    });
+    opened.sequence = opened.context.getSequence();
+  }
+  await opened.sequence.clearHistory();
+  return opened.sequence;
+}
+
+const first = (probabilities, count) => [...probabilities].slice(0, count);
+
+const operations = {
+  async ping() {
+    return { node: process.version };
+  },
+
+  async tokenize({ model, texts, special = false }) {
+    const opened = await open(model, true);
+    return { ids: texts.map((text) => opened.model.tokenize(text, special)) };
+  },
+
+  async detokenize({ model, ids, special = false }) {
+    const opened = await open(model, true);
+    return { texts: ids.map((each) => opened.model.detokenize(each, special)) };
+  },
+
+  async greedy({ model, prompt, n, top = 5, contextSize }) {
+    const sequence = await openContext(model, contextSize);
+    const answer = { ids: [], logProbs: [], top: [] };
+    const steps = sequence.evaluateWithMetadata(
+      prompt,
+      { confidence: true, probabilities: true },
+      { temperature: 0 },
+    );
+    for await (const { token, confidence, probabilities } of steps) {
+      answer.ids.push(token);
+      answer.logProbs.push(Math.log(confidence));
+      answer.top.push(first(probabilities, top));
+      if (answer.ids.length >= n) break;
+    }
+    return answer;
+  },
+
+  async forced({ model, ids, top = 5, contextSize }) {
+    const sequence = await openContext(model, contextSize);
+    const generateNext = {
+      token: true,
+      probabilities: true,
+      confidence: true,
+      options: { temperature: 0 },
+    };
+    const steps = await sequence.controlledEvaluate(
+      ids.map((id) => [id, { generateNext }]),
+    );
+    const next = steps.map((step) => step?.next);
+    return {
+      argmax: next.map((step) => step.token),
+      top: next.map((step) => first(step.probabilities, top)),
+      logProbs: next.slice(0, -1).map((step, i) =>
+        Math.log(step.probabilities.get(ids[i + 1]) ?? 0)
+      ),
+    };
+  },
+};
+
+console.log(JSON.stringify({ ready: true }));
+for await (const line of createInterface({ input: process.stdin })) {
+  let answer;
+  try {
+    const { op, ...request } = JSON.parse(line);
+    const operation = operations[op];
+    if (operation === undefined) throw new Error(`unknown operation ${op}`);
+    answer = await operation(request);
+  } catch (error) {
+    answer = { error: String(error?.message ?? error) };
+  }
+  console.log(
+    JSON.stringify(answer, (_, value) => value === -Infinity ? null : value),
+  );
+}
+await llama.dispose();
