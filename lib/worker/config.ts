@@ -75,7 +75,7 @@ export function readWorkerConfig(
         undefined,
       ),
       runningMax: reader.integer("QUETZAL_RUNNING_MAX", [1, 4_096], undefined),
-      waitingMax: reader.integer("QUETZAL_WAITING_MAX", [0, 65_536], undefined),
+      waitingMax: reader.integer("QUETZAL_WAITING_MAX", [1, 65_536], undefined),
     },
     metricsPort: reader.integer("QUETZAL_METRICS_PORT", [0, 65_535], 0),
     otlpEndpoint: reader.url(

@@ -7,6 +7,7 @@ import { Provenance } from "../../proto/gen/quetzal/v1/common.ts";
 import { topLogprobsMax } from "../engine/native.ts";
 import type { EngineToken, Sampling } from "../engine/types.ts";
 import { Code, MeshError } from "../errors/mesh_error.ts";
+import { toStreamError } from "../rpc/mod.ts";
 import type { ServedModel } from "./served_models.ts";
 
 /** Checks that all ids are in the model's vocabulary. */
@@ -112,6 +113,22 @@ function toStopIds(
     "sampling.stop_token_ids",
   );
   return [...new Set([...wanted, ...(params?.ignoreEos ? [] : endIds)])];
+}
+
+/** Refuses what the model's context cannot hold. */
+export function requireFits(tokenCount: number, { engine }: ServedModel): void {
+  if (tokenCount <= engine.contextLength) return;
+  refuse(
+    "prompt_ids",
+    `${engine.contextLength} ids at most, emitted ones included`,
+    tokenCount,
+  );
+}
+
+/** A failure as the last message of a stream; engines name fields in camel case. */
+export function inBandError(reason: unknown): StreamError {
+  const error = toStreamError(reason);
+  return error.field === "" ? error : { ...error, field: snake(error.field) };
 }
 
 /** Throws `invalidArgument` for a field. */

@@ -15,7 +15,6 @@ export interface WorkerOptions {
   readonly port: number;
   /** Host, or host:port, that others use; the bound ones unless set. */
   readonly advertise?: string;
-  readonly bus: Bus;
   /** May be empty at first: see `addModel()`. The worker does not close them. */
   readonly models: ServedModels;
   readonly admission: Admission;
@@ -33,6 +32,11 @@ export interface Worker extends AsyncDisposable {
   readonly address: string;
   readonly admission: Admission;
   readonly models: ServedModels;
+  /**
+   * Registers this worker and tells about its cache, from now on. A worker serves
+   * without a bus too, so one that is away at start keeps nobody from working.
+   */
+  join(bus: Bus): void;
   addModel(model: ServedModel): void;
   /** All models are there: health turns to SERVING. */
   ready(): void;
@@ -49,7 +53,7 @@ export interface Worker extends AsyncDisposable {
 const farewellMs = 2_000;
 
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const { role, workerId, host, bus, models, admission, onError } = options;
+  const { role, workerId, host, models, admission, onError } = options;
   const startedAtMs = Date.now();
   const server = await startRpcServer({
     host,
@@ -67,12 +71,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     draining: admission.draining,
     models: models.records(),
   });
-  const registration = new Registration({
-    bus,
-    record,
-    onError: (reason) => onError("register the worker", reason),
-  });
-  const publisher = new CachePublisher({ bus, workerId, models });
+  let registration: Registration | undefined;
+  let publisher: CachePublisher | undefined;
 
   const worker: Worker = {
     role,
@@ -81,9 +81,17 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     address,
     admission,
     models,
+    join(bus) {
+      publisher = new CachePublisher({ bus, workerId, models });
+      registration = new Registration({
+        bus,
+        record,
+        onError: (reason) => onError("register the worker", reason),
+      });
+    },
     addModel(model) {
       models.add(model);
-      registration.renew();
+      registration?.renew();
     },
     ready() {
       models.loading = false;
@@ -93,7 +101,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       if (admission.draining) return;
       admission.startDrain();
       server.setServing(false);
-      registration.renew();
+      registration?.renew();
     },
     async drain(boundMs) {
       worker.startDrain();
@@ -106,8 +114,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     async [Symbol.asyncDispose]() {
       admission.startDrain();
       admission.cutRunning();
-      publisher[Symbol.dispose]();
-      await registration[Symbol.asyncDispose]();
+      publisher?.[Symbol.dispose]();
+      await registration?.[Symbol.asyncDispose]();
       await server.close(farewellMs);
     },
   };

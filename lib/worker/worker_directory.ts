@@ -11,8 +11,12 @@ export class WorkerDirectory implements Disposable {
   readonly #controller = new AbortController();
   readonly #records = new Map<string, WorkerRecord>();
 
-  constructor(bus: Bus, role: WorkerRole, onError: (reason: unknown) => void) {
+  constructor(role: WorkerRole) {
     this.#role = role;
+  }
+
+  /** Knows the bus's workers from now on; until then there are none. */
+  follow(bus: Bus, onError: (reason: unknown) => void): void {
     this.#watch(bus).catch((reason) => {
       if (!this.#controller.signal.aborted) onError(reason);
     });

@@ -12,11 +12,12 @@ import {
   type RpcService,
   type RpcSink,
   serverStream,
-  toStreamError,
 } from "../../lib/rpc/mod.ts";
 import {
   type Admission,
+  inBandError,
   refuse,
+  requireFits,
   type ServedModel,
   type ServedModels,
   toSampling,
@@ -48,7 +49,7 @@ export function decodeService(parts: DecodeParts): RpcService {
       generate: serverStream<DecodeRequest, DecodeEvent>(
         (request, call, sink) => generate(parts, request, call, sink),
         (reason) => ({
-          event: { $case: "error", value: toStreamError(reason) },
+          event: { $case: "error", value: inBandError(reason) },
         }),
       ),
     },
@@ -133,6 +134,7 @@ function toSpec(request: DecodeRequest, model: ServedModel): SequenceSpec {
   const promptIds = toTokenIds(request.promptIds, model, "prompt_ids");
   const emittedIds = toTokenIds(request.emittedIds, model, "emitted_ids");
   if (promptIds.length === 0) refuse("prompt_ids", "at least one id", "empty");
+  requireFits(promptIds.length + emittedIds.length, model);
   if (maxTokens < 1) refuse("max_tokens", "at least 1", maxTokens);
   return {
     requestId: request.requestId,

@@ -19,11 +19,12 @@ import {
   type RpcService,
   type RpcSink,
   serverStream,
-  toStreamError,
 } from "../../lib/rpc/mod.ts";
 import {
   type Admission,
+  inBandError,
   refuse,
+  requireFits,
   type ServedModel,
   type ServedModels,
   toProtoToken,
@@ -56,7 +57,7 @@ export function prefillService(parts: PrefillParts): RpcService {
       run: serverStream<PrefillRequest, PrefillEvent>(
         (request, call, sink) => run(parts, request, call, sink),
         (reason) => ({
-          event: { $case: "error", value: toStreamError(reason) },
+          event: { $case: "error", value: inBandError(reason) },
         }),
       ),
     },
@@ -196,6 +197,7 @@ function toSpec(request: PrefillRequest, model: ServedModel): SequenceSpec {
   const { haveTokens, emittedCount } = request;
   const ids = toTokenIds(request.promptIds, model, "prompt_ids");
   if (ids.length === 0) refuse("prompt_ids", "at least one id", "empty");
+  requireFits(ids.length, model);
   if (!(haveTokens >= 0 && haveTokens <= ids.length)) {
     refuse("have_tokens", `0..${ids.length}`, haveTokens);
   }
