@@ -1,0 +1,88 @@
+import {
+  Counter,
+  type CounterConfiguration,
+  Gauge,
+  type GaugeConfiguration,
+  Histogram,
+  type HistogramConfiguration,
+  Registry,
+} from "prom-client";
+
+export type { Registry };
+
+/** One registry per service; `await registry.metrics()` is the text of `/metrics`. */
+export function createRegistry(): Registry {
+  return new Registry();
+}
+
+/** Our counterpart of vLLM's `vllm:`. */
+const prefix = "quetzal:";
+
+type Spec<C> = Omit<C, "name" | "registers" | "help">;
+
+export function counter(
+  registry: Registry,
+  [name, help]: NameAndHelp,
+  spec: Spec<CounterConfiguration<string>>,
+): Counter {
+  return new Counter({
+    name: prefix + name,
+    help,
+    registers: [registry],
+    ...spec,
+  });
+}
+
+export function gauge(
+  registry: Registry,
+  [name, help]: NameAndHelp,
+  spec: Spec<GaugeConfiguration<string>>,
+): Gauge {
+  return new Gauge({
+    name: prefix + name,
+    help,
+    registers: [registry],
+    ...spec,
+  });
+}
+
+export function histogram(
+  registry: Registry,
+  [name, help]: NameAndHelp,
+  spec: Spec<HistogramConfiguration<string>>,
+): Histogram {
+  return new Histogram({
+    name: prefix + name,
+    help,
+    registers: [registry],
+    ...spec,
+  });
+}
+
+export type NameAndHelp = readonly [name: string, help: string];
+
+/**
+ * Finds the label children of a model, made once: resolving labels for each token would cost
+ * more than counting it.
+ *
+ * Past `modelsMax` names all further ones share the label "other": names may come
+ * from requests, and each costs some 300 series.
+ */
+export function perModel<M>(
+  make: (model: string) => M,
+  modelsMax = 1_000,
+): (model: string) => M {
+  const made = new Map<string, M>();
+  return function forModel(model) {
+    const known = made.get(model);
+    if (known) return known;
+    if (made.size >= modelsMax && model !== otherModels) {
+      return forModel(otherModels);
+    }
+    const fresh = make(model);
+    made.set(model, fresh);
+    return fresh;
+  };
+}
+
+const otherModels = "other";

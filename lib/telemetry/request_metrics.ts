@@ -1,0 +1,124 @@
+import type { Counter, Gauge, Histogram } from "prom-client";
+import {
+  firstTokenBuckets,
+  requestBuckets,
+  tokenBuckets,
+  tokenCountBuckets,
+} from "./buckets.ts";
+import {
+  counter,
+  gauge,
+  histogram,
+  type NameAndHelp,
+  perModel,
+  type Registry,
+} from "./registry.ts";
+
+/** What the router sees of each request. */
+export interface RequestMetrics {
+  /** Counters of one model; ask once per request, not per token. */
+  forModel(model: string): ModelRequestMetrics;
+}
+
+export interface ModelRequestMetrics {
+  readonly running: Gauge.Internal<string>;
+  readonly waiting: Gauge.Internal<string>;
+  readonly promptTokens: Counter.Internal;
+  readonly generationTokens: Counter.Internal;
+  readonly requestPromptTokens: Histogram.Internal<string>;
+  readonly requestGenerationTokens: Histogram.Internal<string>;
+  /** All times in seconds. */
+  readonly timeToFirstToken: Histogram.Internal<string>;
+  readonly interTokenLatency: Histogram.Internal<string>;
+  readonly e2eLatency: Histogram.Internal<string>;
+  readonly queueTime: Histogram.Internal<string>;
+  readonly prefillTime: Histogram.Internal<string>;
+  readonly decodeTime: Histogram.Internal<string>;
+  /** "stop", "length", "abort", "tool_calls", … */
+  succeeded(finishedReason: string): void;
+  /** A gRPC code's name, such as "unavailable". */
+  failed(code: string): void;
+}
+
+/** Registers the router's metrics, named as users of vLLM know them. */
+export function createRequestMetrics(registry: Registry): RequestMetrics {
+  const labelNames = ["model_name"];
+  const time = (name: NameAndHelp, buckets: number[]) =>
+    histogram(registry, name, { labelNames, buckets });
+
+  const running = gauge(registry, [
+    "num_requests_running",
+    "Requests that a worker is answering",
+  ], { labelNames });
+  const waiting = gauge(registry, [
+    "num_requests_waiting",
+    "Requests that are queued or held until a worker is there",
+  ], { labelNames });
+  const promptTokens = counter(registry, [
+    "prompt_tokens_total",
+    "Prompt tokens of all requests",
+  ], { labelNames });
+  const generationTokens = counter(registry, [
+    "generation_tokens_total",
+    "Tokens generated",
+  ], { labelNames });
+  const requestPromptTokens = time([
+    "request_prompt_tokens",
+    "Prompt tokens of a request",
+  ], tokenCountBuckets);
+  const requestGenerationTokens = time([
+    "request_generation_tokens",
+    "Tokens generated for a request",
+  ], tokenCountBuckets);
+  const timeToFirstToken = time([
+    "time_to_first_token_seconds",
+    "Seconds from the arrival of a request to its first token",
+  ], firstTokenBuckets);
+  const interTokenLatency = time([
+    "inter_token_latency_seconds",
+    "Seconds between two tokens of a request",
+  ], tokenBuckets);
+  const e2eLatency = time([
+    "e2e_request_latency_seconds",
+    "Seconds from the arrival of a request to its last token",
+  ], requestBuckets);
+  const queueTime = time([
+    "request_queue_time_seconds",
+    "Seconds a request waited before a worker took it",
+  ], requestBuckets);
+  const prefillTime = time([
+    "request_prefill_time_seconds",
+    "Seconds from a worker taking a request to its first token",
+  ], requestBuckets);
+  const decodeTime = time([
+    "request_decode_time_seconds",
+    "Seconds from the first token of a request to its last",
+  ], requestBuckets);
+  const success = counter(registry, [
+    "request_success_total",
+    "Requests that ended in tokens, by the reason they ended",
+  ], { labelNames: ["model_name", "finished_reason"] });
+  const failure = counter(registry, [
+    "request_failure_total",
+    "Requests that ended in an error, by its code",
+  ], { labelNames: ["model_name", "code"] });
+
+  return {
+    forModel: perModel((model) => ({
+      running: running.labels(model),
+      waiting: waiting.labels(model),
+      promptTokens: promptTokens.labels(model),
+      generationTokens: generationTokens.labels(model),
+      requestPromptTokens: requestPromptTokens.labels(model),
+      requestGenerationTokens: requestGenerationTokens.labels(model),
+      timeToFirstToken: timeToFirstToken.labels(model),
+      interTokenLatency: interTokenLatency.labels(model),
+      e2eLatency: e2eLatency.labels(model),
+      queueTime: queueTime.labels(model),
+      prefillTime: prefillTime.labels(model),
+      decodeTime: decodeTime.labels(model),
+      succeeded: (reason) => success.labels(model, reason).inc(),
+      failed: (code) => failure.labels(model, code).inc(),
+    })),
+  };
+}

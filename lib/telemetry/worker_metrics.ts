@@ -1,0 +1,123 @@
+import type { Counter, Gauge, Histogram } from "prom-client";
+import { tokenBuckets } from "./buckets.ts";
+import {
+  counter,
+  gauge,
+  histogram,
+  perModel,
+  type Registry,
+} from "./registry.ts";
+
+/** What a prefill or decode worker sees of each model it has loaded. */
+export interface WorkerMetrics {
+  /** Counters of one model; ask once when it is loaded. */
+  forModel(model: string): ModelWorkerMetrics;
+}
+
+export interface ModelWorkerMetrics {
+  readonly running: Gauge.Internal<string>;
+  readonly waiting: Gauge.Internal<string>;
+  /** Share of KV blocks in use, 0..1, as in vLLM despite the name. */
+  readonly kvCacheUsage: Gauge.Internal<string>;
+  /** Prompt tokens looked up in the prefix cache, and those found. */
+  readonly prefixCacheQueries: Counter.Internal;
+  readonly prefixCacheHits: Counter.Internal;
+  readonly promptTokens: Counter.Internal;
+  readonly generationTokens: Counter.Internal;
+  readonly preemptions: Counter.Internal;
+  readonly drafts: Counter.Internal;
+  readonly draftTokens: Counter.Internal;
+  readonly acceptedTokens: Counter.Internal;
+  /** Seconds. */
+  readonly stepTime: Histogram.Internal<string>;
+  readonly batchTokens: Histogram.Internal<string>;
+}
+
+/** Registers a worker's metrics, named as users of vLLM know them. */
+export function createWorkerMetrics(registry: Registry): WorkerMetrics {
+  const labelNames = ["model_name"];
+  const running = gauge(registry, [
+    "num_requests_running",
+    "Sequences in the running batch",
+  ], { labelNames });
+  const waiting = gauge(registry, [
+    "num_requests_waiting",
+    "Sequences admitted but not in the batch yet",
+  ], { labelNames });
+  const kvCacheUsage = gauge(registry, [
+    "kv_cache_usage_perc",
+    "Share of KV blocks in use, 1 is all of them",
+  ], { labelNames });
+  const prefixCacheQueries = counter(registry, [
+    "prefix_cache_queries_total",
+    "Prompt tokens looked up in the prefix cache",
+  ], { labelNames });
+  const prefixCacheHits = counter(registry, [
+    "prefix_cache_hits_total",
+    "Prompt tokens found in the prefix cache",
+  ], { labelNames });
+  const promptTokens = counter(registry, [
+    "prompt_tokens_total",
+    "Prompt tokens computed",
+  ], { labelNames });
+  const generationTokens = counter(registry, [
+    "generation_tokens_total",
+    "Tokens generated",
+  ], { labelNames });
+  const preemptions = counter(registry, [
+    "num_preemptions_total",
+    "Sequences that gave up their KV blocks for others",
+  ], { labelNames });
+  const drafts = counter(registry, [
+    "spec_decode_num_drafts_total",
+    "Drafts verified",
+  ], { labelNames });
+  const draftTokens = counter(registry, [
+    "spec_decode_num_draft_tokens_total",
+    "Tokens in the drafts verified",
+  ], { labelNames });
+  const acceptedTokens = counter(registry, [
+    "spec_decode_num_accepted_tokens_total",
+    "Draft tokens accepted",
+  ], { labelNames });
+  const stepTime = histogram(registry, [
+    "step_time_seconds",
+    "Seconds of one engine step",
+  ], { labelNames, buckets: tokenBuckets });
+  const batchTokens = histogram(registry, [
+    "iteration_tokens_total",
+    "Tokens computed in one engine step",
+  ], { labelNames, buckets: batchTokenBuckets });
+
+  return {
+    forModel: perModel((model) => ({
+      running: running.labels(model),
+      waiting: waiting.labels(model),
+      kvCacheUsage: kvCacheUsage.labels(model),
+      prefixCacheQueries: prefixCacheQueries.labels(model),
+      prefixCacheHits: prefixCacheHits.labels(model),
+      promptTokens: promptTokens.labels(model),
+      generationTokens: generationTokens.labels(model),
+      preemptions: preemptions.labels(model),
+      drafts: drafts.labels(model),
+      draftTokens: draftTokens.labels(model),
+      acceptedTokens: acceptedTokens.labels(model),
+      stepTime: stepTime.labels(model),
+      batchTokens: batchTokens.labels(model),
+    })),
+  };
+}
+
+const batchTokenBuckets = [
+  1,
+  8,
+  16,
+  32,
+  64,
+  128,
+  256,
+  512,
+  1_024,
+  2_048,
+  4_096,
+];
