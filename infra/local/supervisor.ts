@@ -33,7 +33,7 @@ export interface Run {
 
 export type SupervisorEvent =
   | { kind: "started"; name: string; pid: number }
-  | { kind: "ready"; name: string; afterMs: number }
+  | { kind: "ready"; name: string; afterMs: number; again: boolean }
   | { kind: "died"; name: string; how: string; restartMs: number }
   | { kind: "gave-up"; name: string; how: string }
   | { kind: "complaint"; name: string; text: string }
@@ -160,9 +160,10 @@ export class Supervisor {
     const over = new AbortController();
     const watching = whenReady(run, over.signal).then((ready) => {
       if (!ready) return;
-      entry.wasReady = true;
       const afterMs = performance.now() - startMs;
-      this.#onEvent({ kind: "ready", name, afterMs });
+      const again = entry.wasReady;
+      entry.wasReady = true;
+      this.#onEvent({ kind: "ready", name, afterMs, again });
       onReady();
     });
     const how = await child.ended;

@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
-import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { UserError } from "../terminal/mod.ts";
+import { denoTask, UserError } from "../terminal/mod.ts";
+import { dataFolderOf } from "./data_folder.ts";
 import { modelFaults, type ModelFile, parseModel } from "./models.ts";
 
 export interface UpConfig {
@@ -24,7 +24,7 @@ export const demoModel = "models/quetzal-demo-q8_0.gguf";
 
 export const upHelp = `Runs the mesh on this machine until Ctrl-C.
 
-  deno task up [flags]
+  ${denoTask} up [flags]
 
   --model FILE.gguf   serve this file, named as the file is without its
                       quantization; repeatable; NAME=FILE.gguf names it
@@ -47,11 +47,13 @@ type Env = Readonly<Record<string, string | undefined>>;
 /** Reads flags and environment; reports all faults at once. */
 export function parseUpFlags(
   args: readonly string[],
-  { env, folder }: { env: Env; folder: string },
+  { env, root }: { env: Env; root: string },
 ): UpConfig | "help" {
   const values = readFlags(args);
   if (values.help) return "help";
   const faults: string[] = [];
+  // `deno task` runs us in the checkout; paths are meant from where it was typed.
+  const folder = env.INIT_CWD || root;
 
   function integer<F>(
     { flag, key, range: [min, max], fallback }: {
@@ -72,8 +74,9 @@ export function parseUpFlags(
   }
 
   const port = [1, 65_535] as const;
-  const models = (values.model ?? [demoModel])
-    .map((text) => parseModel(text, folder));
+  const models = values.model
+    ? values.model.map((text) => parseModel(text, folder))
+    : [parseModel(demoModel, root)];
   const runtime = values.runtime ?? (env.QUETZAL_RUNTIME || undefined);
   const config: UpConfig = {
     models,
@@ -103,10 +106,7 @@ export function parseUpFlags(
       range: [1, Math.max(256, availableParallelism())],
       fallback: undefined,
     }),
-    dataFolder: resolve(
-      folder,
-      values.data ?? (env.QUETZAL_DATA_FOLDER || ".quetzal"),
-    ),
+    dataFolder: dataFolderOf({ flag: values.data, env, root }),
     runtime: runtime as UpConfig["runtime"],
     json: values.json ?? false,
   };
@@ -120,7 +120,7 @@ export function parseUpFlags(
   faults.push(...modelFaults(models));
   if (faults.length > 0) {
     throw new UserError(`Cannot start the mesh: ${faults.join("; ")}`, {
-      hints: ["deno task up --help lists the flags"],
+      hints: [`${denoTask} up --help lists the flags`],
       exitCode: 2,
     });
   }
@@ -147,7 +147,7 @@ function readFlags(args: readonly string[]) {
     }).values;
   } catch (error) {
     throw new UserError(`Cannot start the mesh: ${(error as Error).message}`, {
-      hints: ["deno task up --help lists the flags"],
+      hints: [`${denoTask} up --help lists the flags`],
       exitCode: 2,
       cause: error,
     });

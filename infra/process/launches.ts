@@ -54,6 +54,11 @@ export function vanished(
   return launches.find(({ pid, startMs }) => read(pid)?.startMs !== startMs);
 }
 
+/** When a process started, in ms since boot; `undefined` when it has ended. */
+export function startOf(pid: number): number | undefined {
+  return readProcess(pid)?.startMs;
+}
+
 function kindOf(command: readonly string[]): Launch["kind"] | undefined {
   const words = command.join(" ").trim();
   if (

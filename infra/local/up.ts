@@ -1,0 +1,202 @@
+/**
+ * `deno task up`: sets up, starts NATS, router and workers, and keeps them
+ * running until Ctrl-C. `--help` lists the flags.
+ */
+import { join, relative } from "node:path";
+import { root, setUp } from "../setup/mod.ts";
+import {
+  createPhases,
+  denoTask,
+  endWithError,
+  type Phases,
+  styleOf,
+  UserError,
+} from "../terminal/mod.ts";
+import { firstRequest } from "./first_request.ts";
+import { meshSpecs } from "./mesh.ts";
+import { freePort, isFree, ownerOf } from "./ports.ts";
+import { readRunning, writeRunning } from "./running.ts";
+import { chooseRuntime, readRuntimeFacts } from "./runtime.ts";
+import { type StopWatch, watchForStop } from "./stop_reason.ts";
+import { Supervisor, type SupervisorEvent } from "./supervisor.ts";
+import { parseUpFlags, type UpConfig, upHelp } from "./up_flags.ts";
+
+const style = styleOf(process.stderr);
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+try {
+  const config = parseUpFlags(process.argv.slice(2), {
+    env: process.env,
+    root,
+  });
+  if (config === "help") process.stdout.write(upHelp);
+  else await up(config);
+} catch (error) {
+  endWithError(error);
+}
+// Timers and sockets of a half-done start must not keep us here.
+process.exit();
+
+async function up(config: UpConfig): Promise<void> {
+  using stop = watchForStop();
+  const phases = createPhases();
+  await checkNothingRuns(config);
+  await Promise.race([setUp("up", phases), stopped(stop)]);
+
+  const runtime = chooseRuntime(config.runtime, readRuntimeFacts(root));
+  if (runtime.note) say(`${style.yellow("!")} ${runtime.note}`);
+  const natsPort = await chooseNatsPort(config);
+  const { nats, services } = meshSpecs(config, { root, runtime, natsPort });
+  const urls = {
+    http: `http://127.0.0.1:${config.httpPort}`,
+    grpc: `127.0.0.1:${config.grpcPort}`,
+    nats: `nats://127.0.0.1:${natsPort}`,
+  };
+  const logFolder = join(config.dataFolder, "logs");
+  const supervisor = new Supervisor({ logFolder, onEvent: report });
+  using _running = writeRunning(config.dataFolder, {
+    http: urls.http,
+    grpc: urls.grpc,
+    models: config.models.map(({ name }) => name),
+  });
+  try {
+    await Promise.race([
+      start({ supervisor, nats, services, phases, httpUrl: urls.http, config }),
+      stopped(stop),
+    ]);
+    announce({ config, urls, phases, logFolder });
+    await stopped(stop);
+  } catch (error) {
+    if (!(error instanceof Stopped)) throw error;
+    say(`\n${style.bold("Stopping")}: ${error.message}`);
+  } finally {
+    await Promise.race([
+      supervisor.stop(),
+      stop.second.then(() => supervisor.stop({ atOnce: true })),
+    ]);
+  }
+}
+
+class Stopped extends Error {}
+
+async function stopped({ first }: StopWatch): Promise<never> {
+  throw new Stopped(await first);
+}
+
+async function checkNothingRuns(config: UpConfig): Promise<void> {
+  const other = readRunning(config.dataFolder);
+  if (other) {
+    throw new UserError(
+      `Cannot start a mesh with the data folder ${config.dataFolder}: ` +
+        `one runs there already (pid ${other.pid}, ${other.http}, gRPC ${other.grpc})`,
+      { hints: ["Stop that one, or choose another folder with --data FOLDER"] },
+    );
+  }
+  const { httpPort, grpcPort, natsPort } = config;
+  for (
+    const [port, what, change] of [
+      [httpPort, "HTTP", "--http PORT or QUETZAL_HTTP_PORT"],
+      [grpcPort, "gRPC", "--grpc PORT or QUETZAL_GRPC_PORT"],
+      [natsPort, "NATS", "--nats PORT or QUETZAL_NATS_PORT"],
+    ] as const
+  ) {
+    if (port === undefined || await isFree(port)) continue;
+    throw new UserError(
+      `Cannot serve ${what} on port ${port}: it is in use by ${
+        ownerOf(port) ?? "another process"
+      }`,
+      { hints: [`Choose another port with ${change}`] },
+    );
+  }
+}
+
+const usualNatsPort = 14_222;
+
+async function chooseNatsPort({ natsPort }: UpConfig): Promise<number> {
+  if (natsPort !== undefined) return natsPort;
+  return await isFree(usualNatsPort) ? usualNatsPort : await freePort();
+}
+
+async function start(
+  { supervisor, nats, services, phases, httpUrl, config }:
+    & ReturnType<typeof meshSpecs>
+    & {
+      supervisor: Supervisor;
+      phases: Phases;
+      httpUrl: string;
+      config: UpConfig;
+    },
+): Promise<void> {
+  await phases.run("NATS", () => supervisor.start(nats));
+  await phases.run("router and workers", async (detail) => {
+    const waiting = new Set(services.map(({ name }) => name));
+    detail(`waiting for ${[...waiting].join(", ")}`);
+    await Promise.all(services.map(async (spec) => {
+      await supervisor.start(spec);
+      waiting.delete(spec.name);
+      detail(`waiting for ${[...waiting].join(", ")}`);
+    }));
+    return services.map(({ name }) => name).join(", ");
+  });
+  await phases.run(
+    "first answer",
+    () => firstRequest({ httpUrl, model: config.models[0].name }),
+  );
+}
+
+function announce(
+  { config, urls, phases, logFolder }: {
+    config: UpConfig;
+    urls: { http: string; grpc: string; nats: string };
+    phases: Phases;
+    logFolder: string;
+  },
+): void {
+  const models = config.models.map(({ name }) => name);
+  if (config.json) {
+    const ready = { ...urls, models, logs: logFolder, phases: phases.all };
+    process.stdout.write(`${JSON.stringify(ready)}\n`);
+  }
+  const curl = `curl -s ${urls.http}/v1/chat/completions ` +
+    `-H 'content-type: application/json' ` +
+    `-d '{"model":"${models[0]}","messages":` +
+    `[{"role":"user","content":"What is the KV cache?"}]}'`;
+  say(`
+${phases.table("From the command to the first answer")}
+${style.bold("Quetzal is up")} and serves ${models.join(", ")}
+  HTTP   ${urls.http}   (OpenAI style: /v1/chat/completions)
+  gRPC   ${urls.grpc}
+  NATS   ${urls.nats}
+  logs   ${relative(process.cwd(), logFolder) || "."}
+
+${style.bold("Try")}
+  ${denoTask} ask "What is the KV cache?"
+  ${curl}
+
+Ctrl-C stops it.`);
+}
+
+function report(event: SupervisorEvent): void {
+  const { name } = event;
+  switch (event.kind) {
+    case "died":
+      say(
+        `${style.yellow("!")} ${name} ended with ${event.how}; ` +
+          `it starts again in ${event.restartMs} ms`,
+      );
+      return;
+    case "ready":
+      if (event.again) say(`${style.green("✓")} ${name} is back`);
+      return;
+    case "complaint":
+      say(`${style.red(name)} ${event.text}`);
+      return;
+    case "stopped":
+      if (event.forced) {
+        say(`${style.yellow("!")} ${name} did not stop in time and was killed`);
+      }
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * `deno task test [filters and vitest flags]`: sets up, runs the tests, and ends
+ * with one line, `N passed, N failed, N skipped`.
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { systemPath } from "./process/mod.ts";
+import { root, setUp } from "./setup/mod.ts";
+import { createPhases, endWithError, UserError } from "./terminal/mod.ts";
+import { type Report, summarize, summaryLine } from "./test_summary.ts";
+
+const reportFile = join(root, ".cache/test-report.json");
+
+try {
+  await test(process.argv.slice(2));
+} catch (error) {
+  endWithError(error);
+}
+
+async function test(args: readonly string[]): Promise<void> {
+  const phases = createPhases();
+  await setUp("test", phases);
+  process.stderr.write(phases.table("Set up for the tests"));
+
+  rmSync(reportFile, { force: true });
+  mkdirSync(join(root, ".cache"), { recursive: true });
+  const exitCode = await runVitest(args);
+  if (!existsSync(reportFile)) {
+    throw new UserError(
+      `Cannot count the tests: vitest ended with ${exitCode} and wrote no report`,
+    );
+  }
+  const summary = summarize(
+    JSON.parse(readFileSync(reportFile, "utf8")) as Report,
+  );
+  for (const fault of summary.faults) console.error(fault);
+  const { passed, failed } = summary;
+  if (exitCode !== 0 && failed === 0) {
+    console.error(
+      `vitest ended with ${exitCode} though no test failed; see above`,
+    );
+  }
+  if (passed + failed === 0) console.error("No test ran.");
+  console.log(summaryLine(summary));
+  process.exitCode = exitCode === 0 && failed === 0 && passed > 0 ? 0 : 1;
+}
+
+async function runVitest(args: readonly string[]): Promise<number> {
+  const child = spawn(process.execPath, [
+    "run",
+    "-A",
+    join(root, "node_modules/vitest/vitest.mjs"),
+    "run",
+    "--reporter=default",
+    "--reporter=json",
+    `--outputFile.json=${reportFile}`,
+    ...args,
+  ], {
+    cwd: root,
+    env: { ...process.env, PATH: systemPath() },
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  const [code] = await once(child, "exit") as [number | null];
+  return code ?? 1;
+}
