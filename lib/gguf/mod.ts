@@ -6,6 +6,16 @@ export {
   ggmlTypes,
   tensorBytes,
 } from "./ggml_types.ts";
+export { dequantize } from "./dequantize.ts";
 export { createMetadata } from "./metadata.ts";
+export { quantizeRows } from "./quantize_rows.ts";
 export { readGguf } from "./reader.ts";
 export type * from "./types.ts";
+export {
+  gguf,
+  ggufHeader,
+  writeGguf,
+  type WriteGgufOptions,
+  type WriteTensor,
+  type WriteValue,
+} from "./writer.ts";
