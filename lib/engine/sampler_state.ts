@@ -7,46 +7,40 @@ import type { Sampling } from "./types.ts";
 
 export class SamplerState {
   readonly sampling: Sampling;
-  readonly #stopIds: ReadonlySet<number>;
-  readonly biasIds: Int32Array;
-  readonly biasValues: Float32Array;
-  /** The first entries of the biases that forbid stop tokens. */
-  readonly #banCount: number;
-  readonly #history: TokenHistory | undefined;
   readonly seedLow: number;
   readonly seedHigh: number;
+  readonly biasIds: Int32Array;
+  readonly biasValues: Float32Array;
+  readonly #stopIds: ReadonlySet<number>;
+  /**
+   * The bias arrays hold, one after another: bans of stop tokens, biases of other
+   * tokens, biases of stop tokens. A row takes the first two parts or the last
+   * two, so that it never names a token twice.
+   */
+  readonly #banCount: number;
+  readonly #otherCount: number;
+  readonly #history: TokenHistory | undefined;
 
   constructor(sampling: Sampling, promptIds: Int32Array, emittedIds: Int32Array) {
     this.sampling = sampling;
-    this.#stopIds = new Set(sampling.stopIds);
     this.seedLow = Number(BigInt.asIntN(32, sampling.seed));
     this.seedHigh = Number(BigInt.asIntN(32, sampling.seed >> 32n));
-    const bans = sampling.minTokens > emittedIds.length ? [...this.#stopIds] : [];
-    // While stop tokens are forbidden their own bias does not matter, and the
-    // arrays must not name an id twice: banned ids come first, biases of stop
-    // tokens last, and each of the two views leaves one of them out.
-    const biases = [...sampling.logitBias].sort(([a], [b]) =>
-      Number(this.#stopIds.has(a)) - Number(this.#stopIds.has(b))
-    );
+    this.#stopIds = new Set(sampling.stopIds);
+    const bans = [...this.#stopIds].map((id) => [id, -Infinity] as const);
+    const biases = [...sampling.logitBias];
+    const others = biases.filter(([id]) => !this.#stopIds.has(id));
+    const ofStops = biases.filter(([id]) => this.#stopIds.has(id));
+    const entries = [...bans, ...others, ...ofStops];
     this.#banCount = bans.length;
-    this.#plainCount = biases.length;
-    this.#sharedCount = bans.length === 0
-      ? 0
-      : biases.filter(([id]) => this.#stopIds.has(id)).length;
-    this.biasIds = Int32Array.from([...bans, ...biases.map(([id]) => id)]);
-    this.biasValues = Float32Array.from([
-      ...bans.map(() => -Infinity),
-      ...biases.map(([, value]) => value),
-    ]);
+    this.#otherCount = others.length;
+    this.biasIds = Int32Array.from(entries, ([id]) => id);
+    this.biasValues = Float32Array.from(entries, ([, value]) => value);
     this.#history = usesHistory(sampling) ? new TokenHistory() : undefined;
     if (sampling.repetitionPenalty !== 1) {
       for (const id of promptIds) this.#history?.add(id, 0);
     }
     for (const id of emittedIds) this.chosen(id);
   }
-
-  readonly #plainCount: number;
-  readonly #sharedCount: number;
 
   isStop(tokenId: number): boolean {
     return this.#stopIds.has(tokenId);
@@ -58,8 +52,9 @@ export class SamplerState {
   }
 
   biasEnd(outputIndex: number): number {
-    const end = this.#banCount + this.#plainCount;
-    return this.#bans(outputIndex) ? end - this.#sharedCount : end;
+    return this.#bans(outputIndex)
+      ? this.#banCount + this.#otherCount
+      : this.biasIds.length;
   }
 
   /** Distinct tokens whose penalties count. */
