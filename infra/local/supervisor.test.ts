@@ -75,9 +75,11 @@ test("start() resolves when the process is ready, and its lines are in its log",
   await supervisor.start(
     script("one", folder, "echo hello; echo oops >&2; touch $READY; sleep 60"),
   );
-  const log = readFileSync(join(folder, "logs/one.log"), "utf8");
-  match(log, /hello/);
-  match(log, /oops/);
+  const log = join(folder, "logs/one.log");
+  await waitFor(() => {
+    const text = readFileSync(log, "utf8");
+    return text.includes("hello") && text.includes("oops");
+  }, { what: "both lines in the log" });
 });
 
 test("a dead process is started again, each time later", async () => {

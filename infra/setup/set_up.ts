@@ -10,6 +10,8 @@ export const root = new URL("../..", import.meta.url).pathname.replace(
   "",
 );
 
+const policyFile = "/usr/sbin/policy-rc.d";
+
 /** Does what the profile lacks, as phases; quick when that is nothing. */
 export async function setUp(profile: Profile, phases: Phases): Promise<void> {
   addLaunchPhases(phases);
@@ -22,7 +24,7 @@ export async function setUp(profile: Profile, phases: Phases): Promise<void> {
     const { title, run } = steps[name];
     await phases.run(
       title,
-      (detail) => run({ root, debianPackages, detail }),
+      (detail) => run({ root, debianPackages, policyFile, detail }),
     );
   }
 }

@@ -9,6 +9,8 @@ import { writeStamp } from "./stamp.ts";
 export interface StepContext {
   readonly root: string;
   readonly debianPackages: readonly string[];
+  /** Where Debian's packages ask whether they may start their server. */
+  readonly policyFile: string;
   /** Shows what the step is at. */
   detail(text: string): void;
 }
@@ -39,11 +41,8 @@ async function installNpmPackages({ root, detail }: StepContext) {
   ]);
 }
 
-/** Keeps a package's server from being started; it is ours to start, on our own port. */
-const policyFile = "/usr/sbin/policy-rc.d";
-
 async function installDebianPackages(
-  { debianPackages, detail }: StepContext,
+  { debianPackages, policyFile, detail }: StepContext,
 ) {
   const env = { DEBIAN_FRONTEND: "noninteractive", LC_ALL: "C" };
   const apt = (...args: string[]) =>
@@ -53,6 +52,7 @@ async function installDebianPackages(
     });
   // One unreachable source among many need not matter: install decides.
   const update = await apt("update", "-q");
+  // 101 means no: the server is ours to start, on a port and with data of its own.
   const ownPolicy = !existsSync(policyFile);
   if (ownPolicy) {
     writeFileSync(policyFile, "#!/bin/sh\nexit 101\n", { mode: 0o755 });
