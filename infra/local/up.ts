@@ -21,24 +21,14 @@ import { type StopWatch, watchForStop } from "./stop_reason.ts";
 import { Supervisor, type SupervisorEvent } from "./supervisor.ts";
 import { parseUpFlags, type UpConfig, upHelp } from "./up_flags.ts";
 
+/** Ends what is waiting when the mesh is to stop. */
+class Stopped extends Error {}
+
 const style = styleOf(process.stderr);
 
 function say(text: string): void {
   process.stderr.write(`${text}\n`);
 }
-
-try {
-  const config = parseUpFlags(process.argv.slice(2), {
-    env: process.env,
-    root,
-  });
-  if (config === "help") process.stdout.write(upHelp);
-  else await up(config);
-} catch (error) {
-  endWithError(error);
-}
-// Timers and sockets of a half-done start must not keep us here.
-process.exit();
 
 async function up(config: UpConfig): Promise<void> {
   using stop = watchForStop();
@@ -79,8 +69,6 @@ async function up(config: UpConfig): Promise<void> {
     ]);
   }
 }
-
-class Stopped extends Error {}
 
 async function stopped({ first }: StopWatch): Promise<never> {
   throw new Stopped(await first);
@@ -200,3 +188,16 @@ function report(event: SupervisorEvent): void {
       }
   }
 }
+
+try {
+  const config = parseUpFlags(process.argv.slice(2), {
+    env: process.env,
+    root,
+  });
+  if (config === "help") process.stdout.write(upHelp);
+  else await up(config);
+} catch (error) {
+  if (!(error instanceof Stopped)) endWithError(error);
+}
+// Timers and sockets of a half-done start must not keep us here.
+process.exit();

@@ -34,7 +34,7 @@ function spinner(output: Output, style: Style, title: string): Step {
   let frame = 0;
   const draw = () => {
     const time = `${seconds(performance.now() - startMs)}`;
-    const room = (output.columns ?? 80) - title.length - time.length - 6;
+    const room = (output.columns || 80) - title.length - time.length - 6;
     const shown = note.slice(0, Math.max(0, room));
     output.write(
       `\r\x1b[K${frames[frame++ % frames.length]} ${title} ${
