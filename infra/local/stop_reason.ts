@@ -7,11 +7,14 @@ export type StopReason = string;
 export interface StopWatch extends Disposable {
   /** Resolves with the first reason to stop. */
   readonly first: Promise<StopReason>;
-  /** Resolves with the second: whoever asks twice does not want to wait. */
+  /** Resolves when asked again, a second or more later: somebody does not want to wait. */
   readonly second: Promise<StopReason>;
 }
 
 const lookEveryMs = 500;
+
+/** One Ctrl-C comes as several signals: the terminal's, and that of `deno task`. */
+const echoMs = 1_000;
 
 /**
  * Watches for Ctrl-C, SIGTERM, a closed terminal, and the end of whoever
@@ -20,11 +23,11 @@ const lookEveryMs = 500;
 export function watchForStop(): StopWatch {
   const first = Promise.withResolvers<StopReason>();
   const second = Promise.withResolvers<StopReason>();
-  let hasFirst = false;
+  let firstMs: number | undefined;
   const ask = (reason: StopReason) => {
-    if (hasFirst) second.resolve(reason);
-    hasFirst = true;
+    firstMs ??= performance.now();
     first.resolve(reason);
+    if (performance.now() - firstMs >= echoMs) second.resolve(reason);
   };
   const listeners = stopSignals().map(([name, reason]) => {
     const listener = () => ask(reason);
@@ -36,6 +39,7 @@ export function watchForStop(): StopWatch {
     const gone = vanished(launches);
     if (!gone) return;
     clearInterval(timer);
+    if (firstMs !== undefined) return;
     ask(`${gone.kind} (pid ${gone.pid}), which started this, has ended`);
   }, lookEveryMs);
   return {

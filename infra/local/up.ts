@@ -189,6 +189,11 @@ function report(event: SupervisorEvent): void {
   }
 }
 
+// A closed terminal takes no more text; stopping goes on without it.
+for (const output of [process.stdout, process.stderr]) {
+  output.on("error", () => {});
+}
+
 try {
   const config = parseUpFlags(process.argv.slice(2), {
     env: process.env,
