@@ -64,12 +64,12 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
       `Cannot start telemetry of "${options.service}": it runs already`,
     );
   }
-  running = true;
   const { endpoint, service, version, onWarning } = options;
-  if (onWarning) diag.setLogger(warnOnly(onWarning), DiagLogLevel.WARN);
   const provider = endpoint === undefined
     ? new NodeTracerProvider()
     : recordingProvider({ ...options, endpoint });
+  running = true;
+  if (onWarning) diag.setLogger(warnOnly(onWarning), DiagLogLevel.WARN);
   provider.register();
   // Leaves the carriers and the async context in place and makes every span empty.
   if (endpoint === undefined) trace.disable();
@@ -119,9 +119,10 @@ function recordingProvider(
 
 /** The signal's path is appended, as OpenTelemetry's specification of the variable says. */
 export function tracesUrl(endpoint: string): string {
-  if (!URL.canParse(endpoint)) {
+  const scheme = URL.canParse(endpoint) && new URL(endpoint).protocol;
+  if (scheme !== "http:" && scheme !== "https:") {
     throw new RangeError(
-      `Cannot start telemetry: endpoint must be a URL, is "${endpoint}"`,
+      `Cannot start telemetry: endpoint must be an http URL, is "${endpoint}"`,
     );
   }
   return `${endpoint.replace(/\/+$/, "")}/v1/traces`;
