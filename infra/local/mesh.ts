@@ -131,6 +131,9 @@ function serviceCommand(
   return { program, args: [...args, main], env };
 }
 
+/** Below the supervisor's patience of 5 s. */
+const drain = "3s";
+
 function serviceEnv(
   { models, threads }: UpConfig,
   { natsPort }: MeshPlace,
@@ -139,5 +142,8 @@ function serviceEnv(
     QUETZAL_MODELS: models.map(({ name, path }) => `${name}=${path}`).join(","),
     QUETZAL_NATS_URL: `nats://127.0.0.1:${natsPort}`,
     ...(threads === undefined ? {} : { QUETZAL_THREADS: `${threads}` }),
+    // Who presses Ctrl-C does not want to wait the half minute of a cluster.
+    QUETZAL_ROUTER_DRAIN: process.env.QUETZAL_ROUTER_DRAIN || drain,
+    QUETZAL_DRAIN_TIMEOUT: process.env.QUETZAL_DRAIN_TIMEOUT || drain,
   };
 }
