@@ -26,6 +26,8 @@ export interface ConnectBusOptions extends BusOptions, ConnectOptions {
   readonly clock?: Clock;
   /** A worker missing after an outage may take this long to return; 4,000 unless set. */
   readonly graceMs?: number;
+  /** Servers of a NATS cluster that keep the worker records; 1 unless set. */
+  readonly replicas?: number;
   /** For a whole KV dump to arrive; 5,000 unless set. */
   readonly dumpTimeoutMs?: number;
 }
@@ -87,7 +89,11 @@ class NatsBus implements MeshBus {
       streams: this.#streams,
       queueMax: options.queueMax ?? queueMaxDefault,
     };
-    this.workers = new NatsWorkers({ ...parts, ttlMs: this.#ttlMs });
+    this.workers = new NatsWorkers({
+      ...parts,
+      ttlMs: this.#ttlMs,
+      replicas: options.replicas ?? 1,
+    });
 
     const kv = createTopic(parts, {
       label: "KV event",

@@ -8,6 +8,7 @@ import { context } from "@opentelemetry/api";
 import type { Clock } from "./clock.ts";
 import { decodeMessage, encodeMessage, schemas } from "./messages.ts";
 import { asBag, traceHeaders } from "./nats_headers.ts";
+import { subscribe } from "./nats_subscribe.ts";
 import { subjects } from "./subjects.ts";
 import { extractTrace } from "./trace_context.ts";
 import type { KvDump } from "./types.ts";
@@ -51,10 +52,8 @@ export function serveKvDump(
     }
   }
 
-  const subscription = nc.subscribe(subjects.kvDump(workerId), {
-    callback: answer,
-  });
-  return { [Symbol.dispose]: () => subscription.unsubscribe() };
+  const subscription = subscribe(nc, subjects.kvDump(workerId), answer);
+  return { [Symbol.dispose]: () => subscription?.unsubscribe() };
 }
 
 let dumpCount = 0;
@@ -85,17 +84,17 @@ export function requestKvDump(
   { nc, warnings }: KvDumpParts,
   { workerId, signal, clock, timeoutMs }: RequestKvDumpOptions,
 ): Promise<KvDump | undefined> {
-  if (signal.aborted || nc.isClosed()) return Promise.resolve(undefined);
+  if (signal.aborted) return Promise.resolve(undefined);
   return new Promise((resolve) => {
     const assembly = new PartAssembly();
     const inbox = createInbox();
-    const subscription = nc.subscribe(inbox, { callback: receive });
+    const subscription = subscribe(nc, inbox, receive);
     const timer = clock.setTimer(timeoutMs, () => settle(undefined));
     const onAbort = () => settle(undefined);
     signal.addEventListener("abort", onAbort, { once: true });
 
     function settle(answer: KvDump | undefined): void {
-      subscription.unsubscribe();
+      subscription?.unsubscribe();
       timer[Symbol.dispose]();
       signal.removeEventListener("abort", onAbort);
       resolve(answer);

@@ -1,8 +1,9 @@
-import type { NatsConnection } from "@nats-io/transport-node";
+import type { Msg, NatsConnection } from "@nats-io/transport-node";
 import type { z } from "zod";
 import { BoundedQueue } from "./bounded_queue.ts";
 import { decodeMessage, encodeMessage } from "./messages.ts";
 import { asBag, traceHeaders } from "./nats_headers.ts";
+import { subscribe } from "./nats_subscribe.ts";
 import type { OpenStreams } from "./open_streams.ts";
 import { rememberTrace } from "./trace_context.ts";
 import type { Warnings } from "./warnings.ts";
@@ -34,7 +35,7 @@ export function createTopic<T extends object>(
   { label, schema, subject, allSubjects }: TopicSpec<T>,
 ): Topic<T> {
   function receive(queue: BoundedQueue<T>) {
-    return (error: Error | null, received: ReceivedMessage) => {
+    return (error: Error | null, received: Msg) => {
       if (error) return warnings.add("connection", `No ${label}s`, error);
       const decoded = decodeMessage(schema, received.data);
       if (decoded.kind === "malformed") {
@@ -82,16 +83,8 @@ export function createTopic<T extends object>(
             onEnd();
           },
         });
-        const subscription = nc.isClosed()
-          ? undefined
-          : nc.subscribe(allSubjects, { callback: receive(queue) });
+        const subscription = subscribe(nc, allSubjects, receive(queue));
         return queue;
       }),
   };
 }
-
-type ReceivedMessage = Parameters<
-  NonNullable<
-    NonNullable<Parameters<NatsConnection["subscribe"]>[1]>["callback"]
-  >
->[1];

@@ -5,6 +5,7 @@ import type {
 } from "@nats-io/transport-node";
 import type { Clock } from "./clock.ts";
 import { decodeMessage, schemas } from "./messages.ts";
+import { subscribe } from "./nats_subscribe.ts";
 import type { NatsWorkers } from "./nats_workers.ts";
 import { parseWorkerKey, workerKey, workersPrefix } from "./subjects.ts";
 import type { Warnings } from "./warnings.ts";
@@ -46,11 +47,11 @@ export class NatsWatch {
       ...options,
       onChange: (change) => this.changes.push(change),
     });
-    this.#subscription = options.nc.isClosed()
-      ? undefined
-      : options.nc.subscribe(`${workersPrefix}>`, {
-        callback: (error, message) => this.#hear(error, message),
-      });
+    this.#subscription = subscribe(
+      options.nc,
+      `${workersPrefix}>`,
+      (error, message) => this.#hear(error, message),
+    );
   }
 
   pause(): void {

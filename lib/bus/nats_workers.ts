@@ -10,6 +10,7 @@ export interface WorkersOptions {
   readonly nc: NatsConnection;
   readonly isConnected: () => boolean;
   readonly ttlMs: number;
+  readonly replicas: number;
   readonly warnings: Warnings;
 }
 
@@ -25,8 +26,8 @@ const writeTimeoutMs = 2_000;
 export class NatsWorkers {
   readonly #options: WorkersOptions;
   readonly #own = new Map<string, WorkerRecord>();
-  /** Ends when the last write of that key has; writes of one key keep their order. */
-  readonly #writes = new Map<string, Promise<void>>();
+  /** The write of a key that is under way, and the one that follows it. */
+  readonly #writes = new Map<string, KeyWrites>();
   #bucket: KV | undefined;
 
   constructor(options: WorkersOptions) {
@@ -35,10 +36,11 @@ export class NatsWorkers {
 
   /** Finds or creates the bucket. */
   async ensureBucket(): Promise<KV> {
-    const { nc, ttlMs } = this.#options;
+    const { nc, ttlMs, replicas } = this.#options;
     this.#bucket = await new Kvm(nc).create(workersBucket, {
       ttl: ttlMs,
       history: 1,
+      replicas,
       storage: StorageType.Memory,
       description: "Workers of the mesh; a record not renewed is gone",
     });
@@ -88,14 +90,22 @@ export class NatsWorkers {
     }));
   }
 
+  /**
+   * Writes of one key keep their order. One write waits at most, for it takes the newest state
+   * when its turn comes: renewals do not pile up behind a server that does not answer.
+   */
   #enqueue(key: string): Promise<void> {
-    const write = (this.#writes.get(key) ?? Promise.resolve())
-      .then(() => this.#write(key))
-      .finally(() => {
-        if (this.#writes.get(key) === write) this.#writes.delete(key);
-      });
-    this.#writes.set(key, write);
-    return write;
+    const writes = this.#writes.get(key);
+    if (!writes) return this.#begin(key);
+    return writes.next ??= writes.current.then(() => this.#begin(key));
+  }
+
+  #begin(key: string): Promise<void> {
+    const current = this.#write(key).finally(() => {
+      if (!this.#writes.get(key)?.next) this.#writes.delete(key);
+    });
+    this.#writes.set(key, { current, next: undefined });
+    return current;
   }
 
   /** Brings the bucket to what we want now, which may be newer than what was asked. */
@@ -126,6 +136,11 @@ export class NatsWorkers {
     if (!record) return await bucket.delete(key);
     await bucket.put(key, encodeMessage(record), { timeout: writeTimeoutMs });
   }
+}
+
+interface KeyWrites {
+  readonly current: Promise<void>;
+  next: Promise<void> | undefined;
 }
 
 export interface ListedRecord {

@@ -22,7 +22,7 @@ export interface WorkerTableOptions {
 export class WorkerTable implements Disposable {
   readonly #entries = new Map<string, Entry>();
   readonly #options: WorkerTableOptions;
-  #timer: Disposable | undefined;
+  #timer: { dueMs: number; handle: Disposable } | undefined;
   #paused = false;
 
   constructor(options: WorkerTableOptions) {
@@ -42,6 +42,7 @@ export class WorkerTable implements Disposable {
       dueMs,
     });
     onChange({ kind: "put", record });
+    if (this.#timer && dueMs < this.#timer.dueMs) this.#disarm();
     this.#arm();
   }
 
@@ -81,20 +82,22 @@ export class WorkerTable implements Disposable {
     this.#entries.clear();
   }
 
-  /** Renewals move due times only backwards in the row, so an early timer just looks again. */
+  /** One timer, for the soonest; a renewal leaves it, and it finds nobody due and looks again. */
   #arm(): void {
     if (this.#timer || this.#paused || this.#entries.size === 0) return;
     const dueMs = Math.min(...[...this.#entries.values()].map((e) => e.dueMs));
     const { clock } = this.#options;
-    this.#timer = clock.setTimer(Math.max(1, dueMs - clock.nowMs()), () => {
+    const delayMs = Math.max(1, dueMs - clock.nowMs());
+    const handle = clock.setTimer(delayMs, () => {
       this.#timer = undefined;
       this.#expire();
       this.#arm();
     });
+    this.#timer = { dueMs, handle };
   }
 
   #disarm(): void {
-    this.#timer?.[Symbol.dispose]();
+    this.#timer?.handle[Symbol.dispose]();
     this.#timer = undefined;
   }
 

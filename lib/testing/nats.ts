@@ -12,9 +12,11 @@ export interface StartNatsOptions {
   readonly command?: string;
   /** More arguments, such as `["--user", "u", "--pass", "p"]`. */
   readonly args?: readonly string[];
+  /** With JetStream unless set to false. */
+  readonly jetStream?: boolean;
 }
 
-/** A `nats-server` with JetStream on a port and store folder of its own. */
+/** A `nats-server` on a port and store folder of its own. */
 export interface NatsServer extends AsyncDisposable {
   readonly url: string;
   readonly port: number;
@@ -28,18 +30,20 @@ export interface NatsServer extends AsyncDisposable {
 
 /** `await using nats = await startNats()`. */
 export async function startNats(
-  { command = "nats-server", args = [] }: StartNatsOptions = {},
+  { command = "nats-server", args = [], jetStream = true }: StartNatsOptions =
+    {},
 ): Promise<NatsServer> {
   const port = await freePort();
   const dir = await tempDir("nats");
   const store = join(dir.path, "store");
+  const storeArgs = jetStream ? ["-js", "-sd", store] : [];
   let child: ChildProcess | undefined;
   let log = "";
 
   async function start(): Promise<void> {
     const started = spawn(
       command,
-      ["-a", "127.0.0.1", "-p", `${port}`, "-js", "-sd", store, ...args],
+      ["-a", "127.0.0.1", "-p", `${port}`, ...storeArgs, ...args],
       { stdio: ["ignore", "ignore", "pipe"] },
     );
     child = started;
