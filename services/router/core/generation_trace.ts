@@ -1,0 +1,209 @@
+import {
+  type Attributes,
+  type Context,
+  type Span,
+  trace,
+} from "@opentelemetry/api";
+import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
+import {
+  GenAiOperation,
+  Keys,
+  type ModelRequestMetrics,
+  type OpenSpan,
+  providerName,
+  startSpan,
+} from "../../../lib/telemetry/mod.ts";
+import type { Lease } from "./dispatcher.ts";
+import type { GenerationRequest, GenerationResult } from "./generation.ts";
+import type { RouteDecision, ScoredCandidate } from "./route.ts";
+
+export const tracer = trace.getTracer("quetzal.router");
+
+export interface GenerationTraceOptions {
+  readonly metrics: ModelRequestMetrics;
+  readonly parent: Context;
+}
+
+/** Spans, times and counts of one sequence, from its arrival to its last token. */
+export class GenerationTrace {
+  readonly #metrics: ModelRequestMetrics;
+  readonly #open: OpenSpan;
+  readonly #startedMs = performance.now();
+  #placedMs: number | undefined;
+  #firstTokenMs: number | undefined;
+  #lastTokenMs = 0;
+  #tokenCount = 0;
+
+  constructor(
+    request: GenerationRequest,
+    { metrics, parent }: GenerationTraceOptions,
+  ) {
+    this.#metrics = metrics;
+    this.#open = startSpan({
+      tracer,
+      name: `${operationOf(request)} ${request.model.name}`,
+      attributes: requestAttributes(request),
+      parent,
+    });
+    metrics.promptTokens.inc(request.promptIds.length);
+    metrics.requestPromptTokens.observe(request.promptIds.length);
+  }
+
+  get tokenCount(): number {
+    return this.#tokenCount;
+  }
+
+  /** Queueing and the choice of workers. */
+  startRoute(attempt: number): RouteTrace {
+    const open = startSpan({
+      tracer,
+      name: "route",
+      attributes: { [Keys.routingAttempt]: attempt },
+      parent: this.#open.context,
+    });
+    this.#metrics.waiting.inc();
+    return {
+      placed: (lease) => {
+        this.#metrics.waiting.dec();
+        this.#place(lease);
+        describeRoute(open.span, lease);
+        open.end();
+      },
+      failed: (reason) => {
+        this.#metrics.waiting.dec();
+        open.fail(reason);
+        open.end();
+      },
+    };
+  }
+
+  /** One decode call; run it in the span, so that its metadata carry the trace. */
+  startDecode(lease: Lease, emittedCount: number): OpenSpan {
+    this.#metrics.running.inc();
+    const open = startSpan({
+      tracer,
+      name: "decode",
+      kind: "client",
+      attributes: {
+        [Keys.serverAddress]: lease.decode.record.address,
+        [Keys.workerId]: lease.decode.record.workerId,
+        "quetzal.replay.token_count": emittedCount,
+      },
+      parent: this.#open.context,
+    });
+    const end = () => {
+      this.#metrics.running.dec();
+      open.end();
+    };
+    return { ...open, end, [Symbol.dispose]: end };
+  }
+
+  /** The tokens of one step have arrived. */
+  tokens(count: number): void {
+    const nowMs = performance.now();
+    if (this.#firstTokenMs === undefined) this.#firstToken(nowMs);
+    else {this.#metrics.interTokenLatency.observe(
+        (nowMs - this.#lastTokenMs) / 1_000 / count,
+      );}
+    this.#lastTokenMs = nowMs;
+    this.#tokenCount += count;
+    this.#metrics.generationTokens.inc(count);
+  }
+
+  end(outcome: GenerationResult | MeshError): void {
+    const metrics = this.#metrics;
+    const { span } = this.#open;
+    metrics.requestGenerationTokens.observe(this.#tokenCount);
+    metrics.e2eLatency.observe((performance.now() - this.#startedMs) / 1_000);
+    if (this.#firstTokenMs !== undefined) {
+      metrics.decodeTime.observe(
+        (this.#lastTokenMs - this.#firstTokenMs) / 1_000,
+      );
+    }
+    span.setAttribute(Keys.usageOutputTokens, this.#tokenCount);
+    if (outcome instanceof MeshError) {
+      if (outcome.code === Code.cancelled) metrics.succeeded("abort");
+      else metrics.failed(codeName(outcome.code));
+      this.#open.fail(outcome);
+    } else {
+      metrics.succeeded(outcome.reason);
+      span.setAttribute(Keys.responseFinishReasons, [outcome.reason]);
+      span.setAttribute(Keys.usageCachedInputTokens, outcome.cachedTokens);
+    }
+    this.#open.end();
+  }
+
+  #place(lease: Lease): void {
+    if (this.#placedMs !== undefined) return;
+    this.#placedMs = performance.now();
+    this.#metrics.queueTime.observe(lease.heldMs / 1_000);
+  }
+
+  #firstToken(nowMs: number): void {
+    this.#firstTokenMs = nowMs;
+    const seconds = (nowMs - this.#startedMs) / 1_000;
+    this.#metrics.timeToFirstToken.observe(seconds);
+    this.#metrics.prefillTime.observe(
+      (nowMs - (this.#placedMs ?? this.#startedMs)) / 1_000,
+    );
+    this.#open.span.setAttribute(Keys.responseTimeToFirstChunk, seconds);
+  }
+}
+
+export interface RouteTrace {
+  placed(lease: Lease): void;
+  failed(reason: unknown): void;
+}
+
+function operationOf({ operation }: GenerationRequest): string {
+  return GenAiOperation[operation];
+}
+
+function requestAttributes(request: GenerationRequest): Attributes {
+  const { sampling } = request;
+  return {
+    [Keys.operationName]: operationOf(request),
+    [Keys.providerName]: providerName,
+    [Keys.requestModel]: request.model.name,
+    [Keys.responseModel]: request.model.name,
+    [Keys.responseId]: request.requestId,
+    [Keys.requestMaxTokens]: request.maxTokens,
+    [Keys.requestTemperature]: sampling.temperature,
+    [Keys.requestTopP]: sampling.topP,
+    [Keys.requestTopK]: sampling.topK,
+    [Keys.requestSeed]: sampling.seed.toString(),
+    [Keys.usageInputTokens]: request.promptIds.length,
+  };
+}
+
+/** Every candidate with what it was judged by, so that a choice can be explained later. */
+function describeRoute(
+  span: Span,
+  { decode, prefill, decision, heldMs }: Lease,
+): void {
+  if (!span.isRecording()) return;
+  span.setAttributes({
+    [Keys.routingPolicy]: decision.policy,
+    [Keys.queueWaitMs]: heldMs,
+    "quetzal.routing.decode_worker": decode.record.workerId,
+    "quetzal.routing.prefill_worker": prefill?.record.workerId ?? "",
+    "quetzal.routing.prefill_reason": decision.prefillReason,
+    "quetzal.routing.uncached_tokens": decision.uncachedTokens,
+  });
+  const describe = (role: string) => (candidate: ScoredCandidate) =>
+    span.addEvent("candidate", {
+      [Keys.workerRole]: role,
+      [Keys.workerId]: candidate.workerId,
+      "quetzal.routing.score": candidate.score,
+      "quetzal.routing.load": candidate.load,
+      "quetzal.routing.matched_tokens": candidate.matchedTokens,
+      "quetzal.routing.blocks_free": candidate.blocksFree,
+    });
+  (decision satisfies RouteDecision).decode.forEach(describe("decode"));
+  decision.prefill.forEach(describe("prefill"));
+}
+
+function codeName(code: Code): string {
+  return Object.entries(Code).find(([, value]) => value === code)?.[0] ??
+    "unknown";
+}

@@ -1,0 +1,169 @@
+import { type Context, context } from "@opentelemetry/api";
+import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
+import {
+  Keys,
+  type RequestMetrics,
+  withSpan,
+} from "../../../lib/telemetry/mod.ts";
+import type { WorkerTable } from "../workers/worker_table.ts";
+import type { TrafficMeter } from "../workers/traffic_meter.ts";
+import { generate, type GenerateParts } from "./generate.ts";
+import type {
+  GenerationRequest,
+  GenerationResult,
+  GenerationSink,
+} from "./generation.ts";
+import type { GenerationInput } from "./generation_input.ts";
+import { GenerationTrace, tracer } from "./generation_trace.ts";
+import type { ModelCatalog, ServedModel } from "./model_catalog.ts";
+import { prepare } from "./prepare.ts";
+import { RequestError } from "./request_error.ts";
+import { RequestScope } from "./request_scope.ts";
+
+export interface InferenceOptions extends GenerateParts {
+  readonly catalog: ModelCatalog;
+  readonly workers: WorkerTable;
+  readonly traffic: TrafficMeter;
+  readonly metrics: RequestMetrics;
+  /** A request without a deadline of its own gets this one. */
+  readonly requestMs: number;
+  /** Sequences running or held, all models; one more is refused. */
+  readonly sequencesMax: number;
+}
+
+/** What every front door calls. */
+export class Inference {
+  readonly #options: InferenceOptions;
+  readonly #running = new Set<RequestScope>();
+  #sequenceCount = 0;
+  #draining = false;
+
+  constructor(options: InferenceOptions) {
+    this.#options = options;
+  }
+
+  get catalog(): ModelCatalog {
+    return this.#options.catalog;
+  }
+
+  /** Requests that have not ended yet. */
+  get requestCount(): number {
+    return this.#running.size;
+  }
+
+  /** Can some model be served now, and do we take requests? */
+  get ready(): boolean {
+    if (this.#draining) return false;
+    return this.catalog.all.some(({ name }) =>
+      this.workerCount("decode", name) > 0
+    );
+  }
+
+  workerCount(role: "prefill" | "decode", model: string): number {
+    return this.#options.workers.serving(role, model).length;
+  }
+
+  /** Opens the life of one request; refuses while draining. Dispose it at the end. */
+  open(deadlineMs?: number): RequestScope {
+    if (this.#draining) {
+      throw new RequestError(
+        Code.unavailable,
+        "Cannot take the request: the router shuts down",
+        {
+          retryAfterMs: 1_000,
+        },
+      );
+    }
+    const limitMs = Date.now() + this.#options.requestMs;
+    const scope = new RequestScope(
+      Math.min(deadlineMs ?? Infinity, limitMs),
+      () => this.#running.delete(scope),
+    );
+    this.#running.add(scope);
+    return scope;
+  }
+
+  /** Checks, templates and tokenizes. */
+  prepare(input: GenerationInput, requestId: string): GenerationRequest {
+    const model = this.catalog.resolve(input.model);
+    return withSpan({ tracer, name: "tokenize" }, (span) => {
+      const contextLength = this.contextLength(model);
+      const request = prepare(input, { requestId, model, contextLength });
+      span.setAttribute(Keys.usageInputTokens, request.promptIds.length);
+      return request;
+    });
+  }
+
+  /** What the model's file allows, or less when the live workers have less room. */
+  contextLength({ name, contextLength }: ServedModel): number {
+    const workers = this.#options.workers.serving("decode", name);
+    const lengths = workers.map((worker) =>
+      worker.served(name)?.contextLength ?? 0
+    );
+    return lengths.length === 0
+      ? contextLength
+      : Math.min(contextLength, Math.max(...lengths));
+  }
+
+  /** Runs one sequence of a request. */
+  async generate(
+    request: GenerationRequest,
+    sink: GenerationSink,
+    { scope, parent = context.active() }: {
+      scope: RequestScope;
+      parent?: Context;
+    },
+  ): Promise<GenerationResult> {
+    this.#admit();
+    const { traffic, metrics } = this.#options;
+    const { name } = request.model;
+    const trace = new GenerationTrace(request, {
+      metrics: metrics.forModel(name),
+      parent,
+    });
+    const meter = traffic.begin(name, request.promptIds.length);
+    let outcome: GenerationResult | MeshError | undefined;
+    try {
+      outcome = await generate(request, { sink, scope, trace }, this.#options);
+      return outcome;
+    } catch (reason) {
+      outcome = MeshError.from(reason);
+      throw outcome;
+    } finally {
+      this.#sequenceCount--;
+      const failed = outcome instanceof MeshError ? outcome : undefined;
+      meter.end(failed, trace.tokenCount);
+      trace.end(outcome!);
+    }
+  }
+
+  /** Takes no new requests; resolves when running ones have ended, cut off after `graceMs`. */
+  async drain(graceMs: number): Promise<void> {
+    this.#draining = true;
+    const deadlineMs = Date.now() + graceMs;
+    while (this.#running.size > 0 && Date.now() < deadlineMs) await pause(20);
+    for (const scope of this.#running) {
+      scope.abort(
+        new MeshError(Code.unavailable, "Cannot finish: the router shuts down"),
+      );
+    }
+    const lastMs = Date.now() + 1_000;
+    while (this.#running.size > 0 && Date.now() < lastMs) await pause(20);
+  }
+
+  #admit(): void {
+    const { sequencesMax } = this.#options;
+    if (this.#sequenceCount >= sequencesMax) {
+      throw new RequestError(
+        Code.resourceExhausted,
+        `Cannot take the request: ${sequencesMax} sequences are running or waiting here`,
+        { reason: "queue_full", retryAfterMs: 1_000 },
+      );
+    }
+    this.#sequenceCount++;
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,192 @@
+import { blockHashes, blockTokens } from "../../../lib/engine/block_hash.ts";
+import type { WorkerModel } from "../../../lib/bus/types.ts";
+import { type Candidate, policies, type PolicyName } from "../policies/mod.ts";
+import type { KvIndex } from "../workers/kv_index.ts";
+import type { Worker, WorkerTable } from "../workers/worker_table.ts";
+
+/** What must be placed. */
+export interface RouteRequest {
+  readonly model: string;
+  /** Prompt and what was emitted so far: all that needs KV. */
+  readonly tokenIds: Int32Array;
+  /** Tokens that must fit into the worker's context. */
+  readonly contextNeeded: number;
+  /** Filled on first use: block names by model fingerprint. */
+  readonly hashes: Map<string, readonly string[]>;
+}
+
+/** The outcome of filter, score, pick. */
+export type RouteOutcome =
+  | { readonly kind: "placed"; readonly placement: Placement }
+  /** Workers serve the model and all of them are at their cap or distrusted. */
+  | { readonly kind: "busy" }
+  /** No worker serves the model. */
+  | { readonly kind: "absent" }
+  /** Workers serve it, none with a context this long. */
+  | { readonly kind: "too-long"; readonly contextLength: number };
+
+export interface Placement {
+  readonly decode: Worker;
+  /** Absent: the decode worker computes the prompt itself. */
+  readonly prefill: Worker | undefined;
+  readonly decision: RouteDecision;
+}
+
+/** For the trace: everything the choice was made from. */
+export interface RouteDecision {
+  readonly policy: string;
+  readonly decode: readonly ScoredCandidate[];
+  readonly prefill: readonly ScoredCandidate[];
+  readonly uncachedTokens: number;
+  readonly prefillReason:
+    | "prefill worker"
+    | "short prompt"
+    | "no prefill worker";
+}
+
+export type ScoredCandidate = Candidate & { readonly score: number };
+
+export interface RouteOptions {
+  readonly workers: WorkerTable;
+  readonly kvIndex: KvIndex;
+  readonly policy: PolicyName;
+  /** Sequences this router puts on one decode worker at once. */
+  readonly sequencesMax: number;
+  /** Prompts with fewer uncached tokens are computed by the decode worker. */
+  readonly prefillTokensMin: number;
+  /** In [0, 1); breaks ties. */
+  readonly random: () => number;
+}
+
+/** Chooses the decode worker, then the prefill worker, from what is known now. */
+export function route(
+  request: RouteRequest,
+  options: RouteOptions,
+): RouteOutcome {
+  const { model } = request;
+  const serving = options.workers.serving("decode", model);
+  if (serving.length === 0) return { kind: "absent" };
+  const fitting = serving.filter((worker) =>
+    contextOf(worker, model) >= request.contextNeeded
+  );
+  if (fitting.length === 0) {
+    const contextLength = Math.max(
+      ...serving.map((worker) => contextOf(worker, model)),
+    );
+    return { kind: "too-long", contextLength };
+  }
+  const free = fitting.filter(({ trusted, inFlight }) =>
+    trusted && inFlight < options.sequencesMax
+  );
+  if (free.length === 0) return { kind: "busy" };
+
+  const decode = choose(free, request, options);
+  const uncachedTokens = request.tokenIds.length - decode.chosen.matchedTokens;
+  const prefill = choosePrefill(uncachedTokens, request, options);
+  return {
+    kind: "placed",
+    placement: {
+      decode: decode.worker,
+      prefill: prefill.worker,
+      decision: {
+        policy: options.policy,
+        decode: decode.scored,
+        prefill: prefill.scored,
+        uncachedTokens,
+        prefillReason: prefill.reason,
+      },
+    },
+  };
+}
+
+function choosePrefill(
+  uncachedTokens: number,
+  request: RouteRequest,
+  options: RouteOptions,
+): {
+  worker: Worker | undefined;
+  scored: readonly ScoredCandidate[];
+  reason: RouteDecision["prefillReason"];
+} {
+  if (uncachedTokens < options.prefillTokensMin) {
+    return { worker: undefined, scored: [], reason: "short prompt" };
+  }
+  const workers = options.workers.serving("prefill", request.model)
+    .filter((worker) => worker.trusted);
+  if (workers.length === 0) {
+    return { worker: undefined, scored: [], reason: "no prefill worker" };
+  }
+  const { worker, scored } = choose(workers, request, options);
+  return { worker, scored, reason: "prefill worker" };
+}
+
+function choose(
+  workers: readonly Worker[],
+  request: RouteRequest,
+  { kvIndex, policy, random }: RouteOptions,
+): {
+  worker: Worker;
+  chosen: ScoredCandidate;
+  scored: readonly ScoredCandidate[];
+} {
+  const candidates = workers.map((worker) =>
+    candidateOf(worker, request, kvIndex)
+  );
+  const scores = policies[policy](candidates, {
+    promptTokens: request.tokenIds.length,
+  });
+  const scored = candidates.map((candidate, i) => ({
+    ...candidate,
+    score: scores[i],
+  }));
+  const index = pick(scores, random);
+  return { worker: workers[index], chosen: scored[index], scored };
+}
+
+/** Index of the best score; among equals any, so that routers do not all choose the first. */
+export function pick(scores: readonly number[], random: () => number): number {
+  const best = Math.max(...scores);
+  const equals = scores.flatMap((score, index) =>
+    score === best ? [index] : []
+  );
+  return equals[Math.floor(random() * equals.length)];
+}
+
+function candidateOf(
+  worker: Worker,
+  request: RouteRequest,
+  kvIndex: KvIndex,
+): Candidate {
+  const { model } = request;
+  const served = worker.served(model)!;
+  const { workerId } = worker.record;
+  const matched = kvIndex.matchedBlocks(
+    workerId,
+    model,
+    hashesOf(request, served),
+  );
+  return {
+    workerId,
+    load: worker.load(model),
+    blocksFree: served.blocksFree,
+    blocksTotal: served.blocksTotal,
+    matchedTokens: matched * blockTokens,
+  };
+}
+
+/** Workers name blocks from their model's fingerprint on; usually all have the same one. */
+function hashesOf(
+  request: RouteRequest,
+  { fingerprint }: WorkerModel,
+): readonly string[] {
+  let hashes = request.hashes.get(fingerprint);
+  if (hashes === undefined) {
+    hashes = blockHashes(fingerprint, request.tokenIds);
+    request.hashes.set(fingerprint, hashes);
+  }
+  return hashes;
+}
+
+function contextOf(worker: Worker, model: string): number {
+  return worker.served(model)?.contextLength ?? 0;
+}

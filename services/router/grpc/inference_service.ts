@@ -1,0 +1,144 @@
+import { randomUUID } from "node:crypto";
+import { Code } from "../../../lib/errors/mesh_error.ts";
+import {
+  type CallContext,
+  type RpcService,
+  type RpcSink,
+  serverStream,
+  toStreamError,
+  unary,
+} from "../../../lib/rpc/mod.ts";
+import { FinishReason } from "../../../proto/gen/quetzal/v1/common.ts";
+import {
+  type DetokenizeRequest,
+  type GenerateRequest,
+  type GenerateResponse,
+  InferenceService,
+  type ListModelsResponse,
+  type TokenizeRequest,
+} from "../../../proto/gen/quetzal/v1/inference.ts";
+import {
+  type AnswerDelta,
+  check,
+  checkedIds,
+  type Inference,
+  RequestError,
+  RequestScope,
+  text,
+} from "../core/mod.ts";
+import { generateInput } from "./generate_input.ts";
+
+/** `quetzal.v1.Inference` */
+export function inferenceService(inference: Inference): RpcService {
+  return {
+    name: "quetzal.v1.Inference",
+    definition: InferenceService,
+    implementation: {
+      generate: serverStream<GenerateRequest, GenerateResponse>(
+        (request, call, sink) => generate(inference, request, call, sink),
+        (reason) => ({
+          event: { $case: "error", value: toStreamError(reason) },
+        }),
+      ),
+      tokenize: unary((request: TokenizeRequest) =>
+        tokenize(inference, request)
+      ),
+      detokenize: unary((request: DetokenizeRequest) =>
+        detokenize(inference, request)
+      ),
+      listModels: unary(() => listModels(inference)),
+    },
+  };
+}
+
+/** Opens the life of a call: it ends with the call's deadline or its cancellation. */
+export function openScope(
+  inference: Inference,
+  call: CallContext,
+): RequestScope {
+  const scope = inference.open(call.deadlineMs);
+  if (call.signal.aborted) scope.clientGone();
+  call.signal.addEventListener("abort", () => scope.clientGone(), {
+    once: true,
+  });
+  return scope;
+}
+
+async function generate(
+  inference: Inference,
+  message: GenerateRequest,
+  call: CallContext,
+  out: RpcSink<GenerateResponse>,
+): Promise<void> {
+  using scope = openScope(inference, call);
+  const request = inference.prepare(
+    generateInput(message),
+    `gen-${randomUUID()}`,
+  );
+  const promptTokens = request.promptIds.length;
+  const { requestId, model } = request;
+  out.write({
+    event: {
+      $case: "started",
+      value: { requestId, model: model.name, promptTokens },
+    },
+  });
+  const sink = {
+    write: (delta: AnswerDelta) => out.write(deltaMessage(delta)),
+  };
+  const result = await inference.generate(request, sink, { scope });
+  out.write({
+    event: {
+      $case: "finished",
+      value: {
+        reason: result.reason === "stop"
+          ? FinishReason.FINISH_REASON_STOP
+          : FinishReason.FINISH_REASON_LENGTH,
+        promptTokens,
+        completionTokens: result.completionTokens,
+        cachedTokens: result.cachedTokens,
+      },
+    },
+  });
+}
+
+function deltaMessage({ text, tokens }: AnswerDelta): GenerateResponse {
+  return {
+    event: {
+      $case: "delta",
+      value: { text, tokens: tokens.map(({ token }) => token) },
+    },
+  };
+}
+
+function tokenize(
+  inference: Inference,
+  { model, text: raw, addSpecial }: TokenizeRequest,
+) {
+  const served = inference.catalog.resolve(model);
+  const ids = served.tokenizer.encode(check(text, raw), {
+    addSpecial: addSpecial ?? true,
+  });
+  return { ids: [...ids], contextLength: inference.contextLength(served) };
+}
+
+function detokenize(inference: Inference, { model, ids }: DetokenizeRequest) {
+  const served = inference.catalog.resolve(model);
+  return { text: served.tokenizer.decode(checkedIds(ids, served, "ids")) };
+}
+
+function listModels(inference: Inference): ListModelsResponse {
+  const models = inference.catalog.all.map((model) => ({
+    name: model.name,
+    contextLength: inference.contextLength(model),
+    vocabSize: model.tokenizer.vocabSize,
+    decodeWorkers: inference.workerCount("decode", model.name),
+    prefillWorkers: inference.workerCount("prefill", model.name),
+  }));
+  return { models };
+}
+
+/** A unary call that wants something this service does not have. */
+export function notFound(message: string): RequestError {
+  return new RequestError(Code.notFound, message);
+}

@@ -1,0 +1,48 @@
+import { connectBus } from "../../lib/bus/mod.ts";
+import { createLogger, startTelemetry } from "../../lib/telemetry/mod.ts";
+import { parseConfig } from "./config.ts";
+import { loadModel } from "./load_models.ts";
+import { startRouter } from "./router.ts";
+
+const version = "0.1.0";
+const config = parseConfig(process.env);
+const logger = createLogger({
+  service: "router",
+  level: config.logLevel,
+  pretty: config.logPretty,
+});
+await using parts = new AsyncDisposableStack();
+
+parts.use(startTelemetry({
+  service: "router",
+  version,
+  endpoint: config.otlpEndpoint,
+  onWarning: (message) => logger.warn({}, message),
+}));
+const models = await Promise.all(config.models.map(loadModel));
+const bus = parts.use(
+  await connectBus({
+    url: config.natsUrl,
+    name: "router",
+    onWarning: (warning) => logger.warn({ ...warning }, "bus"),
+  }),
+);
+const router = await startRouter({ config, models, bus, logger, version });
+logger.info(
+  {
+    http: router.httpPort,
+    grpc: router.grpcPort,
+    models: models.map(({ name }) => name),
+  },
+  "The router serves",
+);
+
+const signal = await new Promise<string>((resolve) => {
+  for (const name of ["SIGTERM", "SIGINT"]) {
+    process.on(name, () => resolve(name));
+  }
+});
+logger.info({ signal }, "The router stops");
+await router.close(config.drainMs);
+await parts.disposeAsync();
+process.exit(0);

@@ -1,0 +1,122 @@
+import { randomUUID } from "node:crypto";
+import { type Bus, type Clock, systemClock } from "../../lib/bus/mod.ts";
+import { startRpcServer } from "../../lib/rpc/mod.ts";
+import {
+  createRegistry,
+  createRequestMetrics,
+  type Logger,
+} from "../../lib/telemetry/mod.ts";
+import type { RouterConfig } from "./config.ts";
+import { Dispatcher } from "./core/dispatcher.ts";
+import { Inference, ModelCatalog, type ServedModel } from "./core/mod.ts";
+import { inferenceService } from "./grpc/inference_service.ts";
+import { kserveService } from "./grpc/kserve_service.ts";
+import { startHttpServer } from "./http/server.ts";
+import { DecodeClients } from "./workers/decode_clients.ts";
+import { followMesh } from "./workers/follow_mesh.ts";
+import { KvIndex } from "./workers/kv_index.ts";
+import { TrafficMeter } from "./workers/traffic_meter.ts";
+import { WorkerTable } from "./workers/worker_table.ts";
+
+export interface RouterOptions {
+  readonly config: RouterConfig;
+  readonly models: readonly ServedModel[];
+  readonly bus: Bus;
+  readonly logger: Logger;
+  readonly version?: string;
+  readonly clock?: Clock;
+  /** In [0, 1); breaks ties between workers. */
+  readonly random?: () => number;
+}
+
+export interface Router {
+  readonly httpPort: number;
+  readonly grpcPort: number;
+  /** Takes no new requests, ends running ones within `drainMs`, then closes both doors. */
+  close(drainMs: number): Promise<void>;
+}
+
+/** Builds a whole router around a bus; tests and `main.ts` do it alike. */
+export async function startRouter(options: RouterOptions): Promise<Router> {
+  const { config, models, bus, logger, version = "0", clock = systemClock } =
+    options;
+  await using undo = new AsyncDisposableStack();
+  const routerId = `router-${randomUUID().slice(0, 8)}`;
+  const registry = createRegistry();
+
+  const workers = new WorkerTable(clock);
+  const clients = undo.use(new DecodeClients());
+  const kvIndex = new KvIndex({
+    requestDump: (workerId) =>
+      bus.requestKvDump(workerId, AbortSignal.timeout(2_000)),
+    hashesMax: config.kvHashesMax,
+  });
+  const dispatcher = undo.use(
+    new Dispatcher({
+      workers,
+      kvIndex,
+      clock,
+      policy: config.policy,
+      sequencesMax: config.workerSequencesMax,
+      prefillTokensMin: config.prefillTokensMin,
+      random: options.random ?? Math.random,
+      heldMax: config.heldMax,
+      holdMs: config.holdMs,
+      onWake: (model, held) =>
+        bus.publishWake({ routerId, model, atMs: Date.now(), held }),
+    }),
+  );
+  const traffic = new TrafficMeter({
+    routerId,
+    heldCount: (model) => dispatcher.heldCount(model),
+    nowMs: Date.now,
+  });
+  undo.use(followMesh({ bus, workers, kvIndex, clients, traffic, logger }));
+
+  const inference = new Inference({
+    catalog: new ModelCatalog(models),
+    dispatcher,
+    workers,
+    clients,
+    clock,
+    traffic,
+    metrics: createRequestMetrics(registry),
+    attemptsMax: config.attemptsMax,
+    slowClientMs: config.slowClientMs,
+    requestMs: config.requestMs,
+    sequencesMax: config.sequencesMax,
+  });
+  const http = await startHttpServer({
+    host: config.host,
+    port: config.httpPort,
+    inference,
+    body: { bytesMax: config.bodyBytesMax, waitMs: config.bodyMs },
+    keepAliveMs: config.keepAliveMs,
+    metrics: async () => ({
+      contentType: registry.contentType,
+      text: await registry.metrics(),
+    }),
+    logger,
+  });
+  undo.defer(() => http.close());
+  const grpc = await startRpcServer({
+    host: config.host,
+    port: config.grpcPort,
+    receiveBytesMax: config.bodyBytesMax,
+    services: [inferenceService(inference), kserveService(inference, version)],
+  });
+  undo.defer(() => grpc.close(0));
+  grpc.setServing(true);
+
+  const parts = undo.move();
+  return {
+    httpPort: http.port,
+    grpcPort: grpc.port,
+    async close(drainMs) {
+      grpc.setServing(false);
+      http.stopListening();
+      await inference.drain(drainMs);
+      await parts.disposeAsync();
+    },
+  };
+}

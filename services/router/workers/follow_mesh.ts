@@ -1,0 +1,65 @@
+import type { Bus } from "../../../lib/bus/mod.ts";
+import type { Logger } from "../../../lib/telemetry/mod.ts";
+import type { DecodeClients } from "./decode_clients.ts";
+import type { KvIndex } from "./kv_index.ts";
+import type { TrafficMeter } from "./traffic_meter.ts";
+import type { WorkerTable } from "./worker_table.ts";
+
+export interface FollowMeshOptions {
+  readonly bus: Bus;
+  readonly workers: WorkerTable;
+  readonly kvIndex: KvIndex;
+  readonly clients: DecodeClients;
+  readonly traffic: TrafficMeter;
+  readonly logger: Logger;
+}
+
+/** Keeps table and index current with the bus, and reports traffic each second. */
+export function followMesh(options: FollowMeshOptions): AsyncDisposable {
+  const { bus, traffic, logger } = options;
+  const stop = new AbortController();
+  const following = Promise.all([
+    followWorkers(options, stop.signal),
+    followKv(options, stop.signal),
+  ]).catch((reason) => {
+    if (!stop.signal.aborted) {
+      logger.error({ err: reason }, "Following the mesh failed");
+    }
+  });
+  const timer = setInterval(() => {
+    for (const report of traffic.take()) bus.publishTraffic(report);
+  }, 1_000);
+  timer.unref();
+  return {
+    async [Symbol.asyncDispose]() {
+      clearInterval(timer);
+      stop.abort();
+      await following;
+    },
+  };
+}
+
+async function followWorkers(
+  { bus, workers, kvIndex, clients }: FollowMeshOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  for await (const change of bus.watchWorkers(signal)) {
+    const { role, workerId } = change.kind === "put" ? change.record : change;
+    const before = workers.get(role, workerId)?.record;
+    workers.apply(change);
+    const now = workers.get(role, workerId)?.record;
+    const restarted = before?.startedAtMs !== now?.startedAtMs;
+    if (before !== undefined && restarted) kvIndex.forget(workerId);
+    if (now !== undefined && restarted) void kvIndex.repair(workerId);
+    if (before !== undefined && before.address !== now?.address) {
+      clients.drop(before.address);
+    }
+  }
+}
+
+async function followKv(
+  { bus, kvIndex }: FollowMeshOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  for await (const event of bus.subscribeKv(signal)) kvIndex.apply(event);
+}

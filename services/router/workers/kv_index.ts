@@ -1,0 +1,129 @@
+import type { KvDump, KvEvent } from "../../../lib/bus/types.ts";
+
+export interface KvIndexOptions {
+  /** Asks a worker for everything it holds; `undefined` when it did not answer. */
+  requestDump(workerId: string): Promise<KvDump | undefined>;
+  /** Hashes remembered per worker and model; the oldest are forgotten first. */
+  hashesMax: number;
+}
+
+/**
+ * Which worker holds which KV blocks: a hint for routing, never a promise.
+ *
+ * Workers publish numbered changes. A number that is not the next one means that
+ * something was lost (or the worker restarted): the index keeps using what it
+ * knows, asks once for a dump, and applies the changes that came meanwhile and
+ * are newer than it. A wrong hint costs a slower route and nothing else.
+ */
+export class KvIndex {
+  readonly #options: KvIndexOptions;
+  readonly #holdings = new Map<string, Holding>();
+  readonly #dumps = new Set<string>();
+
+  constructor(options: KvIndexOptions) {
+    this.#options = options;
+  }
+
+  apply(event: KvEvent): void {
+    const holding = this.#holding(event.workerId, event.model);
+    if (holding.missed !== undefined) {
+      if (holding.missed.length < missedMax) holding.missed.push(event);
+      return;
+    }
+    if (event.number === holding.number + 1) {
+      return this.#change(holding, event);
+    }
+    holding.missed = [event];
+    void this.repair(event.workerId);
+  }
+
+  /** Leading tokens of the hashed blocks that the worker holds. */
+  matchedBlocks(
+    workerId: string,
+    model: string,
+    hashes: readonly string[],
+  ): number {
+    const held = this.#holdings.get(key(workerId, model))?.hashes;
+    if (held === undefined) return 0;
+    let count = 0;
+    while (count < hashes.length && held.has(hashes[count])) count++;
+    return count;
+  }
+
+  forget(workerId: string): void {
+    for (const [name, holding] of this.#holdings) {
+      if (holding.workerId === workerId) this.#holdings.delete(name);
+    }
+  }
+
+  /** Fetches everything one worker holds; one request at a time per worker. */
+  async repair(workerId: string): Promise<void> {
+    if (this.#dumps.has(workerId)) return;
+    this.#dumps.add(workerId);
+    try {
+      const dump = await this.#options.requestDump(workerId);
+      if (dump) this.#replace(dump);
+    } finally {
+      this.#dumps.delete(workerId);
+      this.#settle(workerId);
+    }
+  }
+
+  #replace(dump: KvDump): void {
+    for (const { model, number, hashes } of dump.models) {
+      const holding = this.#holding(dump.workerId, model);
+      holding.hashes = new Set(hashes.slice(-this.#options.hashesMax));
+      holding.number = number;
+    }
+  }
+
+  /** Applies what came while the dump was on its way; without a dump, starts from the last one. */
+  #settle(workerId: string): void {
+    for (const holding of this.#holdings.values()) {
+      if (holding.workerId !== workerId || holding.missed === undefined) {
+        continue;
+      }
+      const missed = holding.missed;
+      holding.missed = undefined;
+      for (const event of missed) {
+        if (event.number > holding.number) this.#change(holding, event);
+      }
+    }
+  }
+
+  #change(holding: Holding, event: KvEvent): void {
+    const { hashes } = holding;
+    for (const hash of event.removed) hashes.delete(hash);
+    for (const hash of event.stored) hashes.add(hash);
+    holding.number = event.number;
+    for (const oldest of hashes) {
+      if (hashes.size <= this.#options.hashesMax) break;
+      hashes.delete(oldest);
+    }
+  }
+
+  #holding(workerId: string, model: string): Holding {
+    const name = key(workerId, model);
+    let holding = this.#holdings.get(name);
+    if (holding === undefined) {
+      holding = { workerId, number: 0, hashes: new Set(), missed: undefined };
+      this.#holdings.set(name, holding);
+    }
+    return holding;
+  }
+}
+
+/** Changes kept while a dump is on its way; later ones only cost routing quality. */
+const missedMax = 1_000;
+
+interface Holding {
+  readonly workerId: string;
+  number: number;
+  hashes: Set<string>;
+  /** Present while a dump is on its way. */
+  missed: KvEvent[] | undefined;
+}
+
+function key(workerId: string, model: string): string {
+  return `${workerId} ${model}`;
+}

@@ -1,0 +1,169 @@
+import type { Clock } from "../../../lib/bus/clock.ts";
+import type {
+  WorkerChange,
+  WorkerModel,
+  WorkerRecord,
+  WorkerRole,
+} from "../../../lib/bus/types.ts";
+
+/** One worker as this router sees it. */
+export interface Worker {
+  readonly record: WorkerRecord;
+  /** Sequences this router has on it now, of all models. */
+  readonly inFlight: number;
+  /** false while a failed call makes us avoid it. */
+  readonly trusted: boolean;
+  /**
+   * Sequences on it for that model: what it reported last (every router's
+   * sequences, up to a second old) plus what we sent or finished since.
+   */
+  load(model: string): number;
+  served(model: string): WorkerModel | undefined;
+}
+
+/**
+ * The live workers, from the bus, with what the bus cannot know in time: our own
+ * sequences in flight, and workers that just failed us.
+ *
+ * A worker that died stays on the bus until its record expires (10 s). A failed
+ * call therefore distrusts it at once, 0.5 s at first and doubling to 4 s; a
+ * call that works or a new start of the worker ends that.
+ */
+export class WorkerTable {
+  readonly #entries = new Map<string, Entry>();
+  readonly #listeners = new Set<(change: WorkerChange) => void>();
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  apply(change: WorkerChange): void {
+    if (change.kind === "gone") {
+      this.#entries.delete(key(change.role, change.workerId));
+    } else this.#put(change.record);
+    this.#notify(change);
+  }
+
+  /** Called after each change, and when a distrusted worker may be tried again. */
+  onChange(listener: (change: WorkerChange) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  /** Workers of the role that serve the model and take new sequences. */
+  serving(role: WorkerRole, model: string): Worker[] {
+    const found: Worker[] = [];
+    for (const entry of this.#entries.values()) {
+      const { record } = entry;
+      if (record.role !== role || record.draining) continue;
+      if (entry.served(model) !== undefined) found.push(entry);
+    }
+    return found;
+  }
+
+  get(role: WorkerRole, workerId: string): Worker | undefined {
+    return this.#entries.get(key(role, workerId));
+  }
+
+  /** Counts one sequence until disposed. */
+  begin(worker: Worker, model: string): Disposable {
+    const entry = worker as Entry;
+    entry.change(model, 1);
+    let open = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (!open) return;
+        open = false;
+        entry.change(model, -1);
+      },
+    };
+  }
+
+  /** A call worked: forget earlier failures. */
+  trust(worker: Worker): void {
+    const entry = worker as Entry;
+    entry.failureCount = 0;
+    entry.distrustedUntilMs = undefined;
+  }
+
+  /** A call failed as if the worker were dead. */
+  distrust(worker: Worker): void {
+    const entry = worker as Entry;
+    const delayMs = Math.min(4_000, 500 * 2 ** entry.failureCount);
+    entry.failureCount++;
+    const untilMs = this.#clock.nowMs() + delayMs;
+    entry.distrustedUntilMs = untilMs;
+    this.#clock.setTimer(delayMs, () => {
+      if (entry.distrustedUntilMs !== untilMs) return;
+      entry.distrustedUntilMs = undefined;
+      const current = this.#entries.get(
+        key(entry.record.role, entry.record.workerId),
+      );
+      if (current === entry) {
+        this.#notify({ kind: "put", record: entry.record });
+      }
+    });
+  }
+
+  #put(record: WorkerRecord): void {
+    const name = key(record.role, record.workerId);
+    const known = this.#entries.get(name);
+    // A restarted worker holds none of our sequences and deserves trust again.
+    if (
+      known === undefined || known.record.startedAtMs !== record.startedAtMs
+    ) {
+      this.#entries.set(name, new Entry(record));
+    } else {
+      known.renew(record);
+    }
+  }
+
+  #notify(change: WorkerChange): void {
+    for (const listener of this.#listeners) listener(change);
+  }
+}
+
+class Entry implements Worker {
+  record: WorkerRecord;
+  inFlight = 0;
+  failureCount = 0;
+  distrustedUntilMs: number | undefined;
+  /** Our sequences per model: now, and when the record arrived. */
+  readonly #own = new Map<string, { now: number; atRecord: number }>();
+
+  constructor(record: WorkerRecord) {
+    this.record = record;
+  }
+
+  get trusted(): boolean {
+    return this.distrustedUntilMs === undefined;
+  }
+
+  renew(record: WorkerRecord): void {
+    this.record = record;
+    for (const own of this.#own.values()) own.atRecord = own.now;
+  }
+
+  served(model: string): WorkerModel | undefined {
+    return this.record.models.find((entry) => entry.model === model);
+  }
+
+  load(model: string): number {
+    const own = this.#own.get(model) ?? { now: 0, atRecord: 0 };
+    const served = this.served(model);
+    const reported = (served?.running ?? 0) + (served?.waiting ?? 0);
+    return Math.max(own.now, reported + own.now - own.atRecord);
+  }
+
+  change(model: string, by: number): void {
+    const own = this.#own.get(model) ?? { now: 0, atRecord: 0 };
+    own.now += by;
+    this.#own.set(model, own);
+    this.inFlight += by;
+  }
+}
+
+function key(role: WorkerRole, workerId: string): string {
+  return `${role}.${workerId}`;
+}
