@@ -9,6 +9,7 @@ import { Code, MeshError } from "../errors/mesh_error.ts";
 export class Admission {
   #running = 0;
   #draining = false;
+  #endedAtMs = -Infinity;
   readonly #cut = new Set<AbortController>();
   readonly #idle = new Set<() => void>();
 
@@ -18,6 +19,11 @@ export class Admission {
 
   get running(): number {
     return this.#running;
+  }
+
+  /** Time since the last call ended. */
+  get idleMs(): number {
+    return performance.now() - this.#endedAtMs;
   }
 
   /**
@@ -34,10 +40,10 @@ export class Admission {
     this.#running++;
     return {
       signal: controller.signal,
-      abort: (reason) => controller.abort(reason),
       [Symbol.dispose]: () => {
         signal.removeEventListener("abort", follow);
         this.#cut.delete(controller);
+        this.#endedAtMs = performance.now();
         if (--this.#running === 0) this.#notifyIdle();
       },
     };
@@ -74,7 +80,6 @@ export class Admission {
 
 export interface Admitted extends Disposable {
   readonly signal: AbortSignal;
-  abort(reason: unknown): void;
 }
 
 function leaving(what: "refused" | "ended"): MeshError {

@@ -15,7 +15,7 @@ export interface WorkerConfig {
   /** 0 takes any free port. */
   readonly metricsPort: number;
   readonly otlpEndpoint: string | undefined;
-  readonly logLevel: string;
+  readonly logLevel: typeof logLevels[number];
   readonly drainMs: number;
 }
 
@@ -36,12 +36,11 @@ export interface EngineConfig {
 }
 
 const logLevels = [
-  "fatal",
-  "error",
-  "warn",
-  "info",
-  "debug",
   "trace",
+  "debug",
+  "info",
+  "warn",
+  "error",
   "silent",
 ] as const;
 

@@ -1,9 +1,10 @@
 /** Turns what a request says into what an engine takes, and refuses the rest by field. */
-import type {
-  SamplingParams,
-  Token,
+import {
+  Provenance,
+  type SamplingParams,
+  type StreamError,
+  type Token,
 } from "../../proto/gen/quetzal/v1/common.ts";
-import { Provenance } from "../../proto/gen/quetzal/v1/common.ts";
 import { topLogprobsMax } from "../engine/native.ts";
 import type { EngineToken, Sampling } from "../engine/types.ts";
 import { Code, MeshError } from "../errors/mesh_error.ts";

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Bus, WorkerRecord, WorkerRole } from "../bus/types.ts";
 import { type RpcService, startRpcServer } from "../rpc/mod.ts";
 import { Admission } from "./admission.ts";
@@ -37,6 +38,8 @@ export interface Worker extends AsyncDisposable {
    * without a bus too, so one that is away at start keeps nobody from working.
    */
   join(bus: Bus): void;
+  /** Takes its record off the bus; a second call does nothing. */
+  leave(): Promise<void>;
   addModel(model: ServedModel): void;
   /** All models are there: health turns to SERVING. */
   ready(): void;
@@ -49,8 +52,11 @@ export interface Worker extends AsyncDisposable {
   drain(boundMs: number): Promise<number>;
 }
 
-/** How long the last in-band errors may take to leave. */
+/** How long the last in-band errors may take to be written. */
 const farewellMs = 2_000;
+
+/** What was written last needs this long to reach its reader before connections close. */
+const lingerMs = 250;
 
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const { role, workerId, host, models, admission, onError } = options;
@@ -89,6 +95,11 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
         onError: (reason) => onError("register the worker", reason),
       });
     },
+    async leave() {
+      publisher?.[Symbol.dispose]();
+      await registration?.[Symbol.asyncDispose]();
+      publisher = registration = undefined;
+    },
     addModel(model) {
       models.add(model);
       registration?.renew();
@@ -114,8 +125,9 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     async [Symbol.asyncDispose]() {
       admission.startDrain();
       admission.cutRunning();
-      publisher?.[Symbol.dispose]();
-      await registration?.[Symbol.asyncDispose]();
+      await worker.leave();
+      await admission.whenIdle(AbortSignal.timeout(farewellMs));
+      await delay(Math.max(0, lingerMs - admission.idleMs));
       await server.close(farewellMs);
     },
   };

@@ -1,12 +1,7 @@
 /** Gets a prompt's KV from a prefill worker, or leaves it to the engine to compute. */
-import {
-  type Context,
-  context,
-  type Span,
-  SpanKind,
-  trace,
-} from "@opentelemetry/api";
+import { type Span, trace } from "@opentelemetry/api";
 import type { DecodeRequest } from "../../proto/gen/quetzal/v1/decode.ts";
+import { Keys, type OpenSpan, startSpan } from "../../lib/telemetry/mod.ts";
 import type {
   KvFetcher,
   KvFetchRequest,
@@ -33,6 +28,9 @@ export interface TransferCount {
   bytes: number;
 }
 
+/** Why a prompt is computed here although a prefill worker was named. */
+type LocalReason = "unknown_address" | "short_prompt";
+
 const tracer = trace.getTracer("quetzal.decode");
 
 /** `undefined` when the request names no prefill worker that may be asked. */
@@ -41,52 +39,59 @@ export function kvFetcherOf(
   { request, model, parent, count }: {
     readonly request: DecodeRequest;
     readonly model: ServedModel;
-    /** Context of the span that the fetch belongs to. */
-    readonly parent: Context;
+    /** The span that the fetch belongs to. */
+    readonly parent: OpenSpan;
     readonly count: TransferCount;
   },
 ): KvFetcher | undefined {
   const address = request.prefillAddress;
   if (address === "") return undefined;
   if (parts.prefillWorkers.find(address, model.name) === undefined) {
-    parts.observer.warn("The prompt is computed here: no such prefill worker", {
-      requestId: request.requestId,
-      model: model.name,
-      address,
-    });
-    parts.observer.kvTransferFailed("unknown_address");
-    trace.getSpan(parent)?.addEvent("quetzal.kv.local", {
-      "quetzal.kv.reason": "unknown_address",
-      "quetzal.kv.address": address,
-    });
+    reportUnknown(parts, request);
+    computedHere(parent.span, "unknown_address");
     return undefined;
   }
   return async (fetch, signal) => {
     if (fetch.tokenIds.length - fetch.haveTokens < parts.remoteTokensMin) {
-      trace.getSpan(parent)?.addEvent("quetzal.kv.local", {
-        "quetzal.kv.reason": "short_prompt",
-      });
+      computedHere(parent.span, "short_prompt");
       return { tokens: fetch.haveTokens };
     }
-    const span = tracer.startSpan(
-      "kv.fetch",
-      { kind: SpanKind.CLIENT },
-      parent,
-    );
+    using open = startSpan({
+      tracer,
+      name: "kv.fetch",
+      kind: "client",
+      parent: parent.context,
+      attributes: { [Keys.serverAddress]: address },
+    });
     const startMs = performance.now();
-    try {
-      const pulled = await context.with(
-        trace.setSpan(parent, span),
-        () => pull(parts, { request, model, fetch, signal }),
-      );
-      count.bytes = pulled.bytes;
-      describe(span, address, pulled, performance.now() - startMs);
-      report(parts, request, pulled);
-      return toResult(pulled, model);
-    } finally {
-      span.end();
-    }
+    const pulled = await open.run(() =>
+      pull(parts, { request, model, fetch, signal })
+    );
+    count.bytes = pulled.bytes;
+    describe(open, pulled, performance.now() - startMs);
+    report(parts, request, pulled);
+    return toResult(pulled, model);
   };
+}
+
+function computedHere(span: Span, reason: LocalReason): void {
+  span.addEvent("prompt computed here", { "quetzal.kv.reason": reason });
+}
+
+function reportUnknown(
+  { observer }: KvFetchParts,
+  { requestId, model, prefillAddress }: DecodeRequest,
+): void {
+  const address = prefillAddress.slice(0, 256);
+  observer.forModel(model).kvTransferFailed("unknown_address");
+  observer.warn(
+    "The prompt is computed here: no such prefill worker is registered",
+    {
+      requestId,
+      model,
+      address,
+    },
+  );
 }
 
 function pull(
@@ -128,33 +133,30 @@ function toResult(
 }
 
 function describe(
-  span: Span,
-  address: string,
+  { span, fail }: OpenSpan,
   pulled: KvPulled,
   ms: number,
 ): void {
   span.setAttributes({
-    "server.address": address,
-    "quetzal.kv.bytes": pulled.bytes,
-    "quetzal.kv.blocks": pulled.blocks,
+    [Keys.kvBytes]: pulled.bytes,
+    [Keys.blockCount]: pulled.blocks,
     "quetzal.kv.bytes_per_s": Math.round(
       pulled.bytes / Math.max(ms, 0.001) * 1_000,
     ),
   });
   if (pulled.failure === undefined) return;
-  const { reason, message } = pulled.failure;
-  span.addEvent("quetzal.kv.failed", { "quetzal.kv.reason": reason, message });
-  span.setStatus({ code: 2, message });
+  span.setAttribute("quetzal.kv.reason", pulled.failure.reason);
+  fail(new Error(pulled.failure.message));
 }
 
 function report(
   { observer }: KvFetchParts,
-  { requestId, prefillAddress }: DecodeRequest,
+  { requestId, model, prefillAddress }: DecodeRequest,
   { bytes, failure }: KvPulled,
 ): void {
-  if (bytes > 0) observer.kvTransferred(bytes);
+  if (bytes > 0) observer.forModel(model).kvTransferred(bytes);
   if (failure === undefined) return;
-  observer.kvTransferFailed(failure.reason);
+  observer.forModel(model).kvTransferFailed(failure.reason);
   observer.warn(
     "The rest of the prompt is computed here: its KV transfer failed",
     {

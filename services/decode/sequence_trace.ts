@@ -1,74 +1,55 @@
-import { type Span, SpanStatusCode } from "@opentelemetry/api";
+import type { Span } from "@opentelemetry/api";
 import type { SequenceEvent } from "../../lib/engine/types.ts";
-import { MeshError } from "../../lib/errors/mesh_error.ts";
+import {
+  createStepEvents,
+  Keys,
+  type StepEvents,
+} from "../../lib/telemetry/mod.ts";
 
-/** Steps that share one span event, and most such events of a span. */
-const stepsPerEvent = 32;
-const eventsMax = 128;
-
-/** Writes what a sequence goes through onto its span. */
-export class SequenceTrace {
+/** Writes what a sequence goes through onto its span; nearly free when nobody records. */
+export class SequenceTrace implements Disposable {
   readonly #span: Span;
-  readonly #recording: boolean;
+  readonly #isRecording: boolean;
+  readonly #steps: StepEvents;
   #tokens = 0;
-  #events = 0;
-  #steps = 0;
-  #stepUs = 0;
-  #batchSum = 0;
 
   constructor(span: Span) {
     this.#span = span;
-    this.#recording = span.isRecording();
+    this.#isRecording = span.isRecording();
+    this.#steps = createStepEvents(span);
   }
 
   add(event: SequenceEvent): void {
-    if (!this.#recording) return;
+    if (!this.#isRecording) return;
     switch (event.kind) {
       case "tokens":
         this.#tokens += event.tokens.length;
-        this.#stepUs += event.stepUs;
-        this.#batchSum += event.batchSize;
-        if (++this.#steps === stepsPerEvent) this.#flushSteps();
+        this.#steps.add({
+          [Keys.batchSize]: event.batchSize,
+          "quetzal.step.us": event.stepUs,
+        });
         return;
       case "started":
         this.#span.setAttributes({
-          "quetzal.queue_us": event.queueUs,
-          "quetzal.prefill_us": event.prefillUs,
-          "quetzal.cached_tokens": event.cachedTokens,
+          [Keys.queueWaitMs]: event.queueUs / 1_000,
+          "quetzal.prefill_ms": event.prefillUs / 1_000,
+          [Keys.usageCachedInputTokens]: event.cachedTokens,
           "quetzal.transferred_tokens": event.transferredTokens,
           "quetzal.computed_tokens": event.computedTokens,
         });
-        this.#span.addEvent("quetzal.started");
+        this.#span.addEvent("prompt complete");
         return;
       case "finished":
         this.#span.setAttributes({
-          "gen_ai.response.finish_reasons": [event.reason],
+          [Keys.responseFinishReasons]: [event.reason],
           "quetzal.preemptions": event.preemptions,
         });
     }
   }
 
-  failed(reason: unknown): void {
-    const { code, message } = MeshError.from(reason);
-    this.#span.setStatus({ code: SpanStatusCode.ERROR, message });
-    this.#span.setAttribute("quetzal.error_code", code);
-  }
-
-  end(): void {
-    this.#flushSteps();
-    this.#span.setAttribute("gen_ai.usage.output_tokens", this.#tokens);
-    this.#span.end();
-  }
-
-  #flushSteps(): void {
-    if (this.#steps > 0 && this.#events++ < eventsMax) {
-      this.#span.addEvent("quetzal.steps", {
-        "quetzal.steps": this.#steps,
-        "quetzal.step_us_mean": Math.round(this.#stepUs / this.#steps),
-        "quetzal.batch_size_mean": this.#batchSum / this.#steps,
-        "quetzal.tokens": this.#tokens,
-      });
-    }
-    this.#steps = this.#stepUs = this.#batchSum = 0;
+  [Symbol.dispose](): void {
+    if (!this.#isRecording) return;
+    this.#steps.flush();
+    this.#span.setAttribute(Keys.usageOutputTokens, this.#tokens);
   }
 }

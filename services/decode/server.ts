@@ -1,11 +1,11 @@
 /** `quetzal.v1.Decode`: one call is one sequence of an engine. */
-import { type Span, SpanKind, trace } from "@opentelemetry/api";
+import { trace } from "@opentelemetry/api";
 import {
   type DecodeEvent,
   type DecodeRequest,
   DecodeService,
 } from "../../proto/gen/quetzal/v1/decode.ts";
-import type { SequenceEvent, SequenceSpec } from "../../lib/engine/types.ts";
+import type { SequenceSpec } from "../../lib/engine/types.ts";
 import { Code, MeshError } from "../../lib/errors/mesh_error.ts";
 import {
   type CallContext,
@@ -23,6 +23,13 @@ import {
   toSampling,
   toTokenIds,
 } from "../../lib/worker/mod.ts";
+import {
+  GenAiOperation,
+  Keys,
+  type OpenSpan,
+  providerName,
+  startSpan,
+} from "../../lib/telemetry/mod.ts";
 import { finishedAtLength, toDecodeEvent } from "./decode_event.ts";
 import {
   kvFetcherOf,
@@ -70,32 +77,26 @@ async function generate(
     sink.write(finishedAtLength);
     return;
   }
-  const span = startSpan(request, call);
-  const sequenceTrace = new SequenceTrace(span);
+  using open = openSpan(request, call);
+  using sequenceTrace = new SequenceTrace(open.span);
+  const observer = parts.observer.forModel(model.name);
   try {
     const count: TransferCount = { bytes: 0 };
     const events = model.engine.generate(spec, {
       signal: admitted.signal,
-      fetchKv: kvFetcherOf(parts, {
-        request,
-        model,
-        parent: trace.setSpan(call.trace, span),
-        count,
-      }),
+      fetchKv: kvFetcherOf(parts, { request, model, parent: open, count }),
     });
     for await (const event of events) {
       sequenceTrace.add(event);
+      observer.sequenceEvent(event);
       const slow = sink.write(toDecodeEvent(event, count.bytes));
       if (slow !== undefined) {
         await waitForReader(slow, parts.slowReaderMs, admitted.signal);
       }
-      countTokens(parts, spec, event);
     }
   } catch (reason) {
-    sequenceTrace.failed(reason);
+    open.fail(reason);
     throw reason;
-  } finally {
-    sequenceTrace.end();
   }
 }
 
@@ -117,18 +118,6 @@ async function waitForReader(
   );
 }
 
-function countTokens(
-  { observer }: DecodeParts,
-  { promptIds }: SequenceSpec,
-  event: SequenceEvent,
-): void {
-  if (event.kind === "tokens") {
-    observer.tokens({ generated: event.tokens.length });
-  } else if (event.kind === "started") {
-    observer.tokens({ prompt: promptIds.length });
-  }
-}
-
 function toSpec(request: DecodeRequest, model: ServedModel): SequenceSpec {
   const { maxTokens } = request;
   const promptIds = toTokenIds(request.promptIds, model, "prompt_ids");
@@ -145,21 +134,23 @@ function toSpec(request: DecodeRequest, model: ServedModel): SequenceSpec {
   };
 }
 
-function startSpan(request: DecodeRequest, call: CallContext): Span {
-  const { sampling } = request;
-  const attributes = {
-    "gen_ai.operation.name": "chat",
-    "gen_ai.request.model": request.model,
-    "gen_ai.request.max_tokens": request.maxTokens,
-    "gen_ai.request.temperature": sampling?.temperature ?? 0,
-    "quetzal.request_id": request.requestId,
-    "quetzal.tenant": request.tenant,
-    "quetzal.prompt_tokens": request.promptIds.length,
-    "quetzal.emitted_tokens": request.emittedIds.length,
-    "quetzal.prefill_address": request.prefillAddress,
-  };
-  return tracer.startSpan("decode.generate", {
-    kind: SpanKind.SERVER,
-    attributes,
-  }, call.trace);
+function openSpan(request: DecodeRequest, call: CallContext): OpenSpan {
+  return startSpan({
+    tracer,
+    name: "decode.generate",
+    kind: "server",
+    parent: call.trace,
+    attributes: {
+      [Keys.operationName]: GenAiOperation.chat,
+      [Keys.providerName]: providerName,
+      [Keys.requestModel]: request.model,
+      [Keys.requestMaxTokens]: request.maxTokens,
+      [Keys.requestTemperature]: request.sampling?.temperature ?? 0,
+      [Keys.sequenceId]: request.requestId,
+      [Keys.usageInputTokens]: request.promptIds.length,
+      "quetzal.tenant": request.tenant,
+      "quetzal.emitted_tokens": request.emittedIds.length,
+      "quetzal.prefill_address": request.prefillAddress,
+    },
+  });
 }

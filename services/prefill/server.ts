@@ -1,5 +1,5 @@
 /** `quetzal.v1.Prefill`: runs a prompt and streams its KV blocks as they fill. */
-import { type Span, SpanKind, trace } from "@opentelemetry/api";
+import { type Span, trace } from "@opentelemetry/api";
 import {
   KvDtype,
   type PrefillEvent,
@@ -32,6 +32,7 @@ import {
   toTokenIds,
   type WorkerObserver,
 } from "../../lib/worker/mod.ts";
+import { Keys, type OpenSpan, startSpan } from "../../lib/telemetry/mod.ts";
 import { Heartbeat } from "./heartbeat.ts";
 
 export interface PrefillParts {
@@ -74,7 +75,8 @@ async function run(
   const model = parts.models.get(request.model);
   requireSameLayout(request, model);
   const spec = toSpec(request, model);
-  const span = startSpan(request, call);
+  using open = openSpan(request, call);
+  const { span } = open;
   try {
     await runPrompt({
       parts,
@@ -86,10 +88,8 @@ async function run(
       signal: admitted.signal,
     });
   } catch (reason) {
-    span.setStatus({ code: 2, message: MeshError.from(reason).message });
+    open.fail(reason);
     throw reason;
-  } finally {
-    span.end();
   }
 }
 
@@ -111,8 +111,8 @@ async function runPrompt(prompt: PromptRun): Promise<void> {
     signal,
     onBlocks: (progress) => {
       sender.offer(progress, progress.end);
-      span.addEvent("quetzal.prefill.chunk", {
-        "quetzal.kv.blocks": progress.end,
+      span.addEvent("chunk", {
+        [Keys.blockCount]: progress.end,
       });
     },
   });
@@ -121,18 +121,17 @@ async function runPrompt(prompt: PromptRun): Promise<void> {
   await sender.finish(kv);
   if (signal.aborted) return;
   sink.write(doneEvent(result));
-  parts.observer.tokens({
-    prompt: spec.promptIds.length + spec.emittedIds.length,
-  });
-  parts.observer.kvTransferred(sender.bytes);
+  const observer = parts.observer.forModel(model.name);
+  observer.promptDone(result);
+  observer.kvTransferred(sender.bytes);
   span.setAttributes({
-    "quetzal.queue_us": result.queueUs,
-    "quetzal.compute_us": result.computeUs,
-    "quetzal.send_us": Math.round(1_000 * (performance.now() - sendStartMs)),
-    "quetzal.cached_tokens": result.cachedTokens,
+    [Keys.queueWaitMs]: result.queueUs / 1_000,
+    "quetzal.compute_ms": result.computeUs / 1_000,
+    "quetzal.send_ms": performance.now() - sendStartMs,
+    [Keys.usageCachedInputTokens]: result.cachedTokens,
     "quetzal.computed_tokens": result.computedTokens,
-    "quetzal.kv.blocks": sender.blocks,
-    "quetzal.kv.bytes": sender.bytes,
+    [Keys.blockCount]: sender.blocks,
+    [Keys.kvBytes]: sender.bytes,
   });
 }
 
@@ -237,16 +236,17 @@ function doneEvent(result: PrefillResult): PrefillEvent {
   };
 }
 
-function startSpan(request: PrefillRequest, call: CallContext): Span {
-  const attributes = {
-    "gen_ai.request.model": request.model,
-    "quetzal.request_id": request.requestId,
-    "quetzal.prompt_tokens": request.promptIds.length,
-    "quetzal.have_tokens": request.haveTokens,
-  };
-  return tracer.startSpan(
-    "prefill.run",
-    { kind: SpanKind.SERVER, attributes },
-    call.trace,
-  );
+function openSpan(request: PrefillRequest, call: CallContext): OpenSpan {
+  return startSpan({
+    tracer,
+    name: "prefill.run",
+    kind: "server",
+    parent: call.trace,
+    attributes: {
+      [Keys.requestModel]: request.model,
+      [Keys.sequenceId]: request.requestId,
+      [Keys.usageInputTokens]: request.promptIds.length,
+      "quetzal.have_tokens": request.haveTokens,
+    },
+  });
 }

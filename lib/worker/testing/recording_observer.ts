@@ -1,18 +1,31 @@
-import type { WorkerObserver } from "../observer.ts";
+import type { SequenceEvent } from "../../engine/types.ts";
+import type { ModelObserver, WorkerObserver } from "../observer.ts";
 
 /** Keeps what it is told, for tests to look at. */
-export class RecordingObserver implements WorkerObserver {
+export class RecordingObserver implements WorkerObserver, ModelObserver {
   readonly warnings: {
     message: string;
     details: Readonly<Record<string, unknown>>;
   }[] = [];
   readonly failures: string[] = [];
+  readonly events: SequenceEvent["kind"][] = [];
   transferredBytes = 0;
-  promptTokens = 0;
-  generatedTokens = 0;
+  promptCount = 0;
 
   warn(message: string, details: Readonly<Record<string, unknown>>): void {
     this.warnings.push({ message, details });
+  }
+
+  forModel(): ModelObserver {
+    return this;
+  }
+
+  sequenceEvent({ kind }: SequenceEvent): void {
+    this.events.push(kind);
+  }
+
+  promptDone(): void {
+    this.promptCount++;
   }
 
   kvTransferFailed(reason: string): void {
@@ -21,12 +34,5 @@ export class RecordingObserver implements WorkerObserver {
 
   kvTransferred(bytes: number): void {
     this.transferredBytes += bytes;
-  }
-
-  tokens(
-    { prompt = 0, generated = 0 }: { prompt?: number; generated?: number },
-  ): void {
-    this.promptTokens += prompt;
-    this.generatedTokens += generated;
   }
 }

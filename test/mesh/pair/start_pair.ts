@@ -24,6 +24,7 @@ import {
   type DecodeEvent,
   type DecodeRequest,
 } from "../../../proto/gen/quetzal/v1/decode.ts";
+import { type BreakableProxy, startBreakableProxy } from "./breakable_proxy.ts";
 import { decodeService } from "../../../services/decode/server.ts";
 import { prefillService } from "../../../services/prefill/server.ts";
 
@@ -46,6 +47,8 @@ export interface Pair extends AsyncDisposable {
   readonly observer: RecordingObserver;
   readonly prefillObserver: RecordingObserver;
   readonly client: DecodeClient;
+  /** Stands between the two workers. */
+  readonly proxy: BreakableProxy;
 }
 
 export async function startPair(options: PairOptions): Promise<Pair> {
@@ -53,7 +56,12 @@ export async function startPair(options: PairOptions): Promise<Pair> {
   const bus = undo.use(createLocalBus());
   const observer = new RecordingObserver();
   const prefillObserver = new RecordingObserver();
-  const prefill: Worker = await startPrefill(options, prefillObserver);
+  const proxy = undo.use(await startBreakableProxy());
+  const prefill: Worker = await startPrefill(
+    options,
+    prefillObserver,
+    proxy,
+  );
   undo.use(prefill);
   const prefillWorkers = undo.use(new WorkerDirectory("prefill"));
   const transport = undo.use(
@@ -98,17 +106,20 @@ export async function startPair(options: PairOptions): Promise<Pair> {
     observer,
     prefillObserver,
     client,
+    proxy,
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }
 
-function startPrefill(
+async function startPrefill(
   { prefillEngines, fault, kvBufferBytesMax, endIds }: PairOptions,
   observer: RecordingObserver,
+  proxy: BreakableProxy,
 ): Promise<Worker> {
   const models = modelsOf(prefillEngines, endIds);
   const admission = new Admission();
-  const worker = startWorker({
+  const worker = await startWorker({
+    advertise: `127.0.0.1:${proxy.port}`,
     role: "prefill",
     workerId: "prefill-0",
     host: "127.0.0.1",
@@ -125,10 +136,10 @@ function startPrefill(
       observer,
       // In the middle of each transfer.
       random: () => 0.5,
-      // As a killed process looks from outside: its connections break.
-      die: () => void worker.then((each) => each[Symbol.asyncDispose]()),
+      die: () => proxy.break(),
     }),
   });
+  proxy.targetPort = worker.port;
   return worker;
 }
 

@@ -1,0 +1,190 @@
+/** The life of a worker process, from its first log line to its exit. */
+import { type Bus, connectBus } from "../bus/mod.ts";
+import type { WorkerRole } from "../bus/types.ts";
+import type { Native } from "../engine/native.ts";
+import type { RpcService } from "../rpc/mod.ts";
+import {
+  createLogger,
+  createRegistry,
+  type Logger,
+  serveMetrics,
+  startTelemetry,
+} from "../telemetry/mod.ts";
+import { Admission } from "./admission.ts";
+import type { WorkerConfig } from "./config.ts";
+import { loadModel } from "./load_models.ts";
+import { createMeasuringObserver } from "./metrics.ts";
+import type { WorkerObserver } from "./observer.ts";
+import { ServedModels } from "./served_models.ts";
+import { firstStopSignal } from "./stop_signals.ts";
+import { startWorker, type Worker } from "./worker.ts";
+
+export interface RunWorkerOptions<C extends WorkerConfig> {
+  readonly role: WorkerRole;
+  readonly config: C;
+  /** Builds what the role serves. */
+  readonly build: (parts: RoleParts) => Role;
+}
+
+/** What a role builds its service from. */
+export interface RoleParts {
+  readonly models: ServedModels;
+  readonly admission: Admission;
+  readonly crc32c: Native["crc32c"];
+  readonly observer: WorkerObserver;
+  readonly log: Logger;
+}
+
+export interface Role extends AsyncDisposable {
+  readonly service: RpcService;
+  /** Told when the bus is there, which may be long after the start. */
+  joined?(bus: Bus): void;
+}
+
+/** Resolves when the worker has been told to stop and has drained. */
+export async function runWorker<C extends WorkerConfig>(
+  { role, config, build }: RunWorkerOptions<C>,
+): Promise<void> {
+  const stopSignal = firstStopSignal();
+  await using open = new AsyncDisposableStack();
+  const log = createLogger({ service: role, level: config.logLevel });
+  open.use(startTelemetry({
+    service: role,
+    version,
+    instanceId: config.workerId,
+    endpoint: config.otlpEndpoint,
+    onWarning: (message) => log.warn(message),
+  }));
+  const registry = createRegistry();
+  const observer = createMeasuringObserver({ registry, log });
+  const native = await loadAddon();
+  const models = open.use(new ServedModels());
+  models.loading = true;
+  const admission = new Admission();
+  const parts = { models, admission, observer, log };
+  const built = open.use(
+    build({ ...parts, crc32c: (bytes) => native.crc32c(bytes) }),
+  );
+  const worker = open.use(
+    await startWorker({
+      role,
+      workerId: config.workerId,
+      host: config.host,
+      port: config.port,
+      advertise: config.advertise,
+      models,
+      admission,
+      service: built.service,
+      onError: (what, reason) =>
+        log.warn({ err: reason }, `Cannot ${what}; trying again`),
+    }),
+  );
+  const metrics = open.use(
+    await serveMetrics({
+      port: config.metricsPort,
+      host: config.host,
+      registry,
+      health: () => healthOf(worker),
+    }),
+  );
+  const gauges = setInterval(() => observer.readGauges(models), 1_000);
+  open.defer(() => clearInterval(gauges));
+  log.info(
+    {
+      workerId: config.workerId,
+      address: worker.address,
+      metricsPort: metrics.port,
+    },
+    "The worker listens",
+  );
+  open.use(joinWhenThere(worker, built, config, log));
+
+  const stop = stopSignal.then((signal) => ({ signal }));
+  const loaded = loadAll(worker, { native, config, observer, log });
+  const early = await Promise.race([stop, loaded]);
+  if (early === undefined) {
+    worker.ready();
+    log.info("All models are loaded");
+  } else {
+    worker.startDrain();
+    await loaded;
+  }
+  const { signal } = await stop;
+  log.info({ signal, running: admission.running }, "Draining");
+  const cutCount = await worker.drain(config.drainMs);
+  log.info({ cutCount }, "Drained");
+}
+
+const version = "0.1.0";
+
+async function loadAddon(): Promise<Native> {
+  const { loadNative } = await import("../../kernels/addon/mod.ts");
+  return await loadNative();
+}
+
+async function loadAll(
+  worker: Worker,
+  { native, config, observer, log }: {
+    readonly native: Native;
+    readonly config: WorkerConfig;
+    readonly observer: WorkerObserver;
+    readonly log: Logger;
+  },
+): Promise<void> {
+  for (const source of config.models) {
+    if (worker.admission.draining) return;
+    const startMs = performance.now();
+    const model = await loadModel(source, {
+      native,
+      config: config.engine,
+      warn: (message, details) => observer.warn(message, details),
+    });
+    worker.addModel(model);
+    const ms = Math.round(performance.now() - startMs);
+    log.info(
+      { model: source.name, fingerprint: model.layout.fingerprint, ms },
+      "Loaded",
+    );
+  }
+}
+
+/** Connects in the background, for as long as it takes; closes with the process. */
+function joinWhenThere(
+  worker: Worker,
+  role: Role,
+  config: WorkerConfig,
+  log: Logger,
+): AsyncDisposable {
+  const controller = new AbortController();
+  const connecting = connectBus({
+    url: config.natsUrl,
+    name: config.workerId,
+    signal: controller.signal,
+    onWarning: ({ message, cause }) => log.warn({ err: cause }, message),
+  });
+  const joined = connecting.then((bus) => {
+    worker.join(bus);
+    role.joined?.(bus);
+    return bus;
+  });
+  joined.catch((reason) => {
+    if (controller.signal.aborted) return;
+    log.fatal({ err: reason }, "Cannot join the mesh");
+    process.exit(1);
+  });
+  return {
+    async [Symbol.asyncDispose]() {
+      controller.abort(new Error("The worker stops"));
+      await worker.leave();
+      await joined.then((bus) => bus[Symbol.asyncDispose](), () => {
+        // It never connected, so there is nothing to close.
+      });
+    },
+  };
+}
+
+function healthOf({ admission, models }: Worker) {
+  if (admission.draining) return { ok: false as const, reason: "draining" };
+  if (models.loading) return { ok: false as const, reason: "loading models" };
+  return { ok: true as const };
+}
