@@ -70,6 +70,12 @@ export const wake: WakeMessage = {
   held: 2,
 };
 
+const spanContext = {
+  traceId: "0af7651916cd43dd8448eb211c80319c",
+  spanId: "b7ad6b7169203331",
+  traceFlags: 1,
+};
+
 /** Reads `count` items; a stream that ends earlier gives fewer. */
 export async function take<T>(
   stream: AsyncIterable<T>,
@@ -274,20 +280,28 @@ export function testBusContract(
     using abort = aborter();
     const wakes = pair.b.subscribeWake(abort.signal);
     await pair.settle();
-    const sent = {
-      traceId: "0af7651916cd43dd8448eb211c80319c",
-      spanId: "b7ad6b7169203331",
-      traceFlags: 1,
-    };
-    const active = trace.setSpanContext(context.active(), sent);
+    const active = trace.setSpanContext(context.active(), spanContext);
     context.with(active, () => pair.a.publishWake(wake));
     pair.a.publishWake({ ...wake, held: 3 });
     const [traced, plain] = await take(wakes, 2);
     const received = trace.getSpanContext(traceContextOf(traced));
-    equal(received?.traceId, sent.traceId);
-    equal(received?.spanId, sent.spanId);
+    equal(received?.traceId, spanContext.traceId);
+    equal(received?.spanId, spanContext.spanId);
     equal(trace.getSpanContext(traceContextOf(plain)), undefined);
     ok(propagation.fields().includes("traceparent"));
+  });
+
+  busTest("a dump is made in the trace it was asked for in", async (pair) => {
+    using abort = aborter();
+    let asked: string | undefined;
+    using _served = pair.a.serveKvDump("w-1", () => {
+      asked = trace.getSpanContext(context.active())?.traceId;
+      return { workerId: "w-1", models: [] };
+    });
+    await pair.settle();
+    const active = trace.setSpanContext(context.active(), spanContext);
+    await context.with(active, () => pair.b.requestKvDump("w-1", abort.signal));
+    equal(asked, spanContext.traceId);
   });
 }
 

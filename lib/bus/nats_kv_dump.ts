@@ -3,6 +3,7 @@ import {
   headers,
   type Msg,
   type NatsConnection,
+  nuid,
 } from "@nats-io/transport-node";
 import { context } from "@opentelemetry/api";
 import type { Clock } from "./clock.ts";
@@ -56,13 +57,11 @@ export function serveKvDump(
   return { [Symbol.dispose]: () => subscription?.unsubscribe() };
 }
 
-let dumpCount = 0;
-
 function sendParts(nc: NatsConnection, request: Msg, data: Uint8Array): void {
   const payloadMax = (nc.info?.max_payload ?? 1 << 20) - headerBytes;
   const partBytes = Math.max(1, Math.min(partBytesMax, payloadMax));
   const total = Math.ceil(data.length / partBytes);
-  const dumpId = `${process.pid}-${++dumpCount}`;
+  const dumpId = nuid.next();
   for (let index = 0; index < total; index++) {
     const part = headers();
     part.set(partHeader, `${dumpId} ${index} ${total}`);

@@ -68,7 +68,8 @@ export class NatsWatch {
     const listed = await this.#options.workers.list();
     const present = new Set<string>();
     for (const { key, data, ageMs } of listed) {
-      if (heard.has(key)) continue;
+      // A bucket someone else made may keep records for longer than we trust them.
+      if (heard.has(key) || ageMs >= this.#options.ttlMs) continue;
       present.add(key);
       this.#take(key, data, ageMs);
     }

@@ -21,6 +21,11 @@ export interface ConfigReader {
   ): C | F;
   /** Comma separated; blanks around the entries are dropped. */
   list<F = never>(key: string, fallback?: F): readonly string[] | F;
+  /** `key=value,other=value`, values percent-encoded as in OTEL_EXPORTER_OTLP_HEADERS. */
+  pairs<F = never>(
+    key: string,
+    fallback?: F,
+  ): Readonly<Record<string, string>> | F;
   /** `host:port` or `[v6]:port`. */
   address<F = never>(key: string, fallback?: F): string | F;
   /** `http://collector:4318`; only the named schemes pass. */
@@ -129,6 +134,12 @@ export function readConfig<C>(
           return entries.includes("") ? undefined : entries;
         },
       }, rest),
+    pairs: (key, ...rest) =>
+      field(
+        key,
+        { expected: "key=value,…", zero: {}, parse: parsePairs },
+        rest,
+      ),
     address: (key, ...rest) =>
       field(key, {
         expected: "host:port",
@@ -204,6 +215,24 @@ function withUnit(
 
 function span([min, max]: Range): string {
   return `${min}..${max}`;
+}
+
+function parsePairs(text: string): Record<string, string> | undefined {
+  const pairs = text.split(",").map((entry) => {
+    const [key, ...value] = entry.split("=");
+    return [key.trim(), value.join("=").trim()];
+  });
+  if (pairs.some(([key, value]) => key === "" || value === "")) {
+    return undefined;
+  }
+  try {
+    return Object.fromEntries(
+      pairs.map(([key, value]) => [key, decodeURIComponent(value)]),
+    );
+  } catch {
+    // A lone percent sign: the caller reports the whole value.
+    return undefined;
+  }
 }
 
 function parseAddress(text: string): string | undefined {

@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 export interface WaitForOptions {
   /** Named in the error: "two workers". */
   readonly what?: string;
-  /** 5,000 unless set. */
+  /** 10,000 unless set. */
   readonly timeoutMs?: number;
   /** Between two looks; 10 unless set. */
   readonly intervalMs?: number;
@@ -15,7 +15,7 @@ export interface WaitForOptions {
  */
 export async function waitFor<T>(
   probe: () => T | Promise<T>,
-  { what = "the condition", timeoutMs = 5_000, intervalMs = 10 }:
+  { what = "the condition", timeoutMs = 10_000, intervalMs = 10 }:
     WaitForOptions = {},
 ): Promise<Exclude<T, undefined | null | false>> {
   const deadlineMs = performance.now() + timeoutMs;
