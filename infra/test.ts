@@ -11,7 +11,8 @@ import { root, setUp } from "./setup/mod.ts";
 import { createPhases, endWithError, UserError } from "./terminal/mod.ts";
 import { type Report, summarize, summaryLine } from "./test_summary.ts";
 
-const reportFile = join(root, ".cache/test-report.json");
+/** One of its own for each run: two may be under way in one checkout. */
+const reportFile = join(root, `.cache/test-report-${process.pid}.json`);
 
 try {
   await test(process.argv.slice(2));
@@ -24,7 +25,6 @@ async function test(args: readonly string[]): Promise<void> {
   await setUp("test", phases);
   process.stderr.write(phases.table("Set up for the tests"));
 
-  rmSync(reportFile, { force: true });
   mkdirSync(join(root, ".cache"), { recursive: true });
   const exitCode = await runVitest(args);
   if (!existsSync(reportFile)) {
@@ -32,9 +32,9 @@ async function test(args: readonly string[]): Promise<void> {
       `Cannot count the tests: vitest ended with ${exitCode} and wrote no report`,
     );
   }
-  const summary = summarize(
-    JSON.parse(readFileSync(reportFile, "utf8")) as Report,
-  );
+  const report = JSON.parse(readFileSync(reportFile, "utf8")) as Report;
+  rmSync(reportFile);
+  const summary = summarize(report);
   for (const fault of summary.faults) console.error(fault);
   const { passed, failed } = summary;
   if (exitCode !== 0 && failed === 0) {
