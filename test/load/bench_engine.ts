@@ -4,7 +4,7 @@ import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { basename } from "node:path";
 import { parseArgs, promisify } from "node:util";
-import { range, spread } from "./sample.ts";
+import { range, type Spread, spread } from "./sample.ts";
 
 const help =
   `deno task bench:engine [--json] [--model FILE]... [--threads N] [--pairs N]
@@ -44,6 +44,17 @@ interface Timing {
   decode_tok_s: number[];
 }
 
+interface Result {
+  model: string;
+  mb: number;
+  metric: string;
+  threads: number;
+  /** Medians. */
+  ours: number;
+  peer: number;
+  ratio: Spread;
+}
+
 const run = async (
   command: string,
   script: string,
@@ -67,7 +78,7 @@ const models = values.model ??
     `${root}models/quetzal-demo-f16.gguf`,
     `${root}models/quetzal-demo-q8_0.gguf`,
   ];
-const results = [];
+const results: Result[] = [];
 for (const model of models) {
   const ours: Timing[] = [];
   const peers: Timing[] = [];
