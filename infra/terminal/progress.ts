@@ -16,7 +16,7 @@ const frames = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "
 
 /**
  * A spinner with seconds on a terminal; elsewhere one line when a step begins
- * and one when it ends, and details at most every ten seconds.
+ * and one when it ends, and every ten seconds what it is at.
  */
 export function createProgress(output: Output = process.stderr): Progress {
   const style = styleOf(output);
@@ -60,18 +60,21 @@ const detailEveryMs = 10_000;
 
 function plainLines(output: Output, style: Style, title: string): Step {
   const startMs = performance.now();
-  let shownMs = startMs;
+  let note = "";
   output.write(`… ${title}\n`);
+  const timer = setInterval(() => {
+    const time = seconds(performance.now() - startMs);
+    output.write(`  ${title}: ${note || "not done yet"} (${time})\n`);
+  }, detailEveryMs);
+  timer.unref();
+  const end = (line: string) => {
+    clearInterval(timer);
+    output.write(`${line}\n`);
+  };
   return {
-    detail(text) {
-      const nowMs = performance.now();
-      if (nowMs - shownMs < detailEveryMs) return;
-      shownMs = nowMs;
-      output.write(`  ${title}: ${text} (${seconds(nowMs - startMs)})\n`);
-    },
-    done: (text) => output.write(`${doneLine(style, title, startMs, text)}\n`),
-    failed: (text) =>
-      output.write(`${failedLine(style, title, startMs, text)}\n`),
+    detail: (text) => void (note = text),
+    done: (text) => end(doneLine(style, title, startMs, text)),
+    failed: (text) => end(failedLine(style, title, startMs, text)),
   };
 }
 
