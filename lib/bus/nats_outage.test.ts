@@ -111,11 +111,11 @@ for (const loseData of [false, true]) {
 
 test("a worker that died during an outage is gone soon after it", async () => {
   await using nats = await startNats();
-  await using router = await open(nats.url);
+  await using router = await open(nats.url, { workerTtlMs: 10_000 });
   using abort = aborter();
   const seen = follow(router.watchWorkers(abort.signal));
   {
-    await using worker = await open(nats.url);
+    await using worker = await open(nats.url, { workerTtlMs: 10_000 });
     await worker.putWorker(workerRecord("w-1"));
     await waitFor(() => seen.ids.length === 1);
   }
@@ -123,7 +123,7 @@ test("a worker that died during an outage is gone soon after it", async () => {
   await waitFor(() => router.connected);
   const startMs = performance.now();
   await waitFor(() => seen.ids.length === 0);
-  ok(performance.now() - startMs < 1_900, "sooner than the TTL");
+  ok(performance.now() - startMs < 5_000, "the grace counts, not the TTL");
 });
 
 test("records that outlived their time in someone's bucket are not believed", async () => {
