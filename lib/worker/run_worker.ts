@@ -22,6 +22,8 @@ import { startWorker, type Worker } from "./worker.ts";
 export interface RunWorkerOptions<C extends WorkerConfig> {
   readonly role: WorkerRole;
   readonly config: C;
+  /** Native code; the addon of this project unless set. */
+  readonly native?: Native;
   /** Builds what the role serves. */
   readonly build: (parts: RoleParts) => Role;
 }
@@ -35,19 +37,35 @@ export interface RoleParts {
   readonly log: Logger;
 }
 
-export interface Role extends AsyncDisposable {
+export interface Role {
   readonly service: RpcService;
   /** Told when the bus is there, which may be long after the start. */
   joined?(bus: Bus): void;
+  /** Called last, when nothing runs any more. */
+  close?(): Promise<void>;
 }
 
-/** Resolves when the worker has been told to stop and has drained. */
+/** Resolves with the exit code when the worker was told to stop and has drained, or cannot go on. */
 export async function runWorker<C extends WorkerConfig>(
-  { role, config, build }: RunWorkerOptions<C>,
-): Promise<void> {
-  const stopSignal = firstStopSignal();
-  await using open = new AsyncDisposableStack();
+  options: RunWorkerOptions<C>,
+): Promise<number> {
+  const { role, config } = options;
   const log = createLogger({ service: role, level: config.logLevel });
+  try {
+    await serveUntilStopped(options, log);
+    return 0;
+  } catch (reason) {
+    log.fatal({ err: reason }, "The worker cannot go on");
+    return 1;
+  }
+}
+
+async function serveUntilStopped<C extends WorkerConfig>(
+  { role, config, build, ...options }: RunWorkerOptions<C>,
+  log: Logger,
+): Promise<void> {
+  const stop = firstStopSignal().then((signal) => ({ signal }));
+  await using open = new AsyncDisposableStack();
   open.use(startTelemetry({
     service: role,
     version,
@@ -57,14 +75,13 @@ export async function runWorker<C extends WorkerConfig>(
   }));
   const registry = createRegistry();
   const observer = createMeasuringObserver({ registry, log });
-  const native = await loadAddon();
+  const native = options.native ?? await loadAddon();
   const models = open.use(new ServedModels());
   models.loading = true;
   const admission = new Admission();
-  const parts = { models, admission, observer, log };
-  const built = open.use(
-    build({ ...parts, crc32c: (bytes) => native.crc32c(bytes) }),
-  );
+  const crc32c = (bytes: Uint8Array) => native.crc32c(bytes);
+  const built = build({ models, admission, observer, log, crc32c });
+  open.defer(() => built.close?.());
   const worker = open.use(
     await startWorker({
       role,
@@ -89,29 +106,23 @@ export async function runWorker<C extends WorkerConfig>(
   );
   const gauges = setInterval(() => observer.readGauges(models), 1_000);
   open.defer(() => clearInterval(gauges));
+  const { workerId, address } = worker;
   log.info(
-    {
-      workerId: config.workerId,
-      address: worker.address,
-      metricsPort: metrics.port,
-    },
+    { workerId, address, metricsPort: metrics.port },
     "The worker listens",
   );
   open.use(joinWhenThere(worker, built, config, log));
 
-  const stop = stopSignal.then((signal) => ({ signal }));
   const loaded = loadAll(worker, { native, config, observer, log });
-  const early = await Promise.race([stop, loaded]);
-  if (early === undefined) {
+  const stoppedEarly = await Promise.race([stop, loaded]);
+  if (stoppedEarly === undefined) {
     worker.ready();
     log.info("All models are loaded");
-  } else {
-    worker.startDrain();
-    await loaded;
   }
   const { signal } = await stop;
   log.info({ signal, running: admission.running }, "Draining");
   const cutCount = await worker.drain(config.drainMs);
+  await loaded;
   log.info({ cutCount }, "Drained");
 }
 
@@ -160,7 +171,8 @@ function joinWhenThere(
     url: config.natsUrl,
     name: config.workerId,
     signal: controller.signal,
-    onWarning: ({ message, cause }) => log.warn({ err: cause }, message),
+    onWarning: ({ message, cause }) =>
+      log.warn({ cause: cause && String(cause) }, message),
   });
   const joined = connecting.then((bus) => {
     worker.join(bus);

@@ -211,7 +211,7 @@ export interface Outcome {
 
 /** Reads one whole sequence. */
 export async function generate(
-  { client }: Pair,
+  { client }: Pick<Pair, "client">,
   request: DecodeRequest,
   options: { signal?: AbortSignal; deadlineMs?: number } = {},
 ): Promise<Outcome> {
