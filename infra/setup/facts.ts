@@ -12,8 +12,9 @@ export function readFacts(root: string): Facts {
     isRoot: process.getuid?.() === 0,
     hasApt: findProgram("apt-get") !== undefined,
     npmMissing: npmMissing(root),
-    hasCompiler: findProgram(process.env.CXX || "g++") !== undefined,
+    hasCompiler: findProgram("g++") !== undefined,
     hasNatsServer: findProgram("nats-server") !== undefined,
+    hasSimde: existsSync("/usr/include/simde/x86/avx512.h"),
     hasNpm: findProgram("npm") !== undefined,
     parityCurrent: parityCurrent(root),
   };

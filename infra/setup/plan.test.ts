@@ -10,6 +10,7 @@ const complete: Facts = {
   npmMissing: [],
   hasCompiler: true,
   hasNatsServer: true,
+  hasSimde: true,
   hasNpm: true,
   parityCurrent: true,
 };
@@ -51,6 +52,19 @@ const cases: {
     facts: { ...root, hasNatsServer: false },
     steps: ["debian", "addon"],
     packages: ["nats-server"],
+  },
+  {
+    label: "gets the emulation of AVX-512 where it can",
+    profile: "test",
+    facts: { ...root, hasSimde: false },
+    steps: ["debian", "addon"],
+    packages: ["libsimde-dev"],
+  },
+  {
+    label: "does without the emulation where it cannot",
+    profile: "test",
+    facts: { hasSimde: false },
+    steps: ["addon"],
   },
   {
     label: "gets llama.cpp",

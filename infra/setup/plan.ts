@@ -10,6 +10,8 @@ export interface Facts {
   readonly npmMissing: readonly string[];
   readonly hasCompiler: boolean;
   readonly hasNatsServer: boolean;
+  /** SIMD Everywhere: runs AVX-512 code on machines without it. */
+  readonly hasSimde: boolean;
   /** `npm` is there. */
   readonly hasNpm: boolean;
   /** test/parity has packages, and they are those of its lock file. */
@@ -21,11 +23,11 @@ export type StepName = "npm" | "debian" | "addon" | "parity";
 /** What each set-up is for, and what it needs. */
 export const profiles = {
   /** To compile `kernels/`. */
-  kernels: { nats: false, addon: false, parity: false },
+  kernels: { nats: false, addon: false, parity: false, simde: false },
   /** To run the mesh. */
-  up: { nats: true, addon: true, parity: false },
-  /** To run every test; the parity tests ask llama.cpp. */
-  test: { nats: true, addon: true, parity: true },
+  up: { nats: true, addon: true, parity: false, simde: false },
+  /** To run every test: some ask llama.cpp, some emulate AVX-512. */
+  test: { nats: true, addon: true, parity: true, simde: true },
 } as const;
 
 export type Profile = keyof typeof profiles;
@@ -54,8 +56,13 @@ export function planSetup(profile: Profile, facts: Facts): Plan {
     ...(facts.hasCompiler ? [] : ["g++"]),
     ...(needs.nats && !facts.hasNatsServer ? ["nats-server"] : []),
   ];
-  if (debianPackages.length > 0 && !(facts.isRoot && facts.hasApt)) {
+  const canInstall = facts.isRoot && facts.hasApt;
+  if (debianPackages.length > 0 && !canInstall) {
     return missingByHand(debianPackages, facts);
+  }
+  // Without it only the tests of the emulation are left out: worth no refusal.
+  if (needs.simde && !facts.hasSimde && canInstall) {
+    debianPackages.push("libsimde-dev");
   }
   const parityDue = needs.parity && !facts.parityCurrent;
   if (parityDue && !facts.hasNpm) {

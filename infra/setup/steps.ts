@@ -82,7 +82,10 @@ async function installDebianPackages(
 async function buildAddon({ detail }: StepContext) {
   // Loaded late: the builder compiles against files of an npm package.
   const { buildKernels } = await import("../../kernels/build.ts");
-  await buildKernels({ onProgress: detail });
+  const { built } = await buildKernels({
+    onProgress: (done, total, what) => detail(`${done} of ${total}: ${what}`),
+  });
+  return built ? "compiled" : "up to date";
 }
 
 async function installParity({ root, detail }: StepContext) {
