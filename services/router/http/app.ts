@@ -72,6 +72,9 @@ const traced: MiddlewareHandler<HttpEnv> = async (exchange, next) => {
   exchange.set("requestId", requestId(headers["x-request-id"]));
   exchange.set("span", span);
   exchange.set("trace", inner);
+  for (const [name, value] of Object.entries(answerHeaders(exchange))) {
+    exchange.header(name, value);
+  }
   try {
     await context.with(inner, next);
   } finally {
@@ -117,8 +120,7 @@ function failed(
       "A request failed",
     );
   }
-  const all = { ...answerHeaders(exchange), ...headers };
-  return exchange.json(body, status as 400, all);
+  return exchange.json(body, status as 400, { ...headers });
 }
 
 function unknownPath({ req: { path } }: Exchange): HttpError {

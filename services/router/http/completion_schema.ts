@@ -12,12 +12,24 @@ import {
 } from "./common_fields.ts";
 import { only } from "./fields.ts";
 
-const prompt = z.union([
-  text,
-  tokenIds,
-  z.array(text).min(1).max(choicesMax),
-  z.array(tokenIds).min(1).max(choicesMax),
-]).transform(promptsOf);
+const texts = z.array(text).min(1).max(choicesMax);
+const idLists = z.array(tokenIds).min(1).max(choicesMax);
+
+/** The first element tells which of the four forms is meant, so that a fault is named within it. */
+const prompt = z.unknown().transform((value, context) => {
+  const result = formOf(value).safeParse(value);
+  if (result.success) return promptsOf(result.data);
+  for (const issue of result.error.issues) {
+    context.issues.push({ ...issue, input: value } as z.core.$ZodRawIssue);
+  }
+  return z.NEVER;
+});
+
+function formOf(value: unknown) {
+  if (!Array.isArray(value)) return text;
+  if (typeof value[0] === "number") return tokenIds;
+  return Array.isArray(value[0]) ? idLists : texts;
+}
 
 export const completionSchema = z.strictObject({
   ...commonFields,

@@ -1,5 +1,9 @@
 import type { HttpBindings } from "@hono/node-server";
-import type { Context as Trace, Span } from "@opentelemetry/api";
+import {
+  type Context as Trace,
+  isSpanContextValid,
+  type Span,
+} from "@opentelemetry/api";
 import type { Context } from "hono";
 import type { RequestScope } from "../core/mod.ts";
 
@@ -33,8 +37,11 @@ export function watchClient(
 
 /** Headers of every answer. */
 export function answerHeaders(exchange: Exchange): Record<string, string> {
+  const spanContext = exchange.get("span").spanContext();
   return {
     "x-request-id": exchange.get("requestId"),
-    "x-trace-id": exchange.get("span").spanContext().traceId,
+    ...(isSpanContextValid(spanContext)
+      ? { "x-trace-id": spanContext.traceId }
+      : {}),
   };
 }

@@ -60,13 +60,10 @@ export class KvIndex {
   async repair(workerId: string): Promise<void> {
     if (this.#dumps.has(workerId)) return;
     this.#dumps.add(workerId);
-    try {
-      const dump = await this.#options.requestDump(workerId);
-      if (dump) this.#replace(dump);
-    } finally {
-      this.#dumps.delete(workerId);
-      this.#settle(workerId);
-    }
+    const dump = await this.#options.requestDump(workerId);
+    this.#dumps.delete(workerId);
+    if (dump) this.#replace(dump);
+    this.#settle(workerId, dump !== undefined);
   }
 
   #replace(dump: KvDump): void {
@@ -77,17 +74,25 @@ export class KvIndex {
     }
   }
 
-  /** Applies what came while the dump was on its way; without a dump, starts from the last one. */
-  #settle(workerId: string): void {
+  /**
+   * Applies what came while the dump was on its way. Another gap in there asks
+   * again at once; without an answer the next event does.
+   */
+  #settle(workerId: string, answered: boolean): void {
     for (const holding of this.#holdings.values()) {
       if (holding.workerId !== workerId || holding.missed === undefined) {
         continue;
       }
-      const missed = holding.missed;
+      const newer = holding.missed.filter(({ number }) =>
+        number > holding.number
+      );
       holding.missed = undefined;
-      for (const event of missed) {
-        if (event.number > holding.number) this.#change(holding, event);
+      for (const event of newer) {
+        if (answered) this.apply(event);
+        else this.#change(holding, event);
       }
+      // No number follows this one, so that the next event shows a gap.
+      if (!answered) holding.number = -1;
     }
   }
 
@@ -118,6 +123,7 @@ const missedMax = 1_000;
 
 interface Holding {
   readonly workerId: string;
+  /** Of the last change; -1 when nothing is certain. */
   number: number;
   hashes: Set<string>;
   /** Present while a dump is on its way. */

@@ -1,0 +1,64 @@
+import { deepEqual, equal } from "node:assert/strict";
+import { test } from "vitest";
+import { createFakeClock } from "../../../lib/testing/mod.ts";
+import { workerRecord } from "../testing/records.ts";
+import { WorkerTable } from "./worker_table.ts";
+
+function setUp() {
+  const table = new WorkerTable(createFakeClock());
+  table.apply({
+    kind: "put",
+    record: workerRecord("a", { model: { running: 3, waiting: 1 } }),
+  });
+  return { table, worker: table.get("decode", "a")! };
+}
+
+test("load() is what the worker reported, plus what we sent since", () => {
+  const { table, worker } = setUp();
+  equal(worker.load("demo"), 4);
+  const sequence = table.begin(worker, "demo");
+  equal(worker.load("demo"), 5);
+  // The next record counts our sequence as well.
+  table.apply({
+    kind: "put",
+    record: workerRecord("a", { model: { running: 5 } }),
+  });
+  equal(worker.load("demo"), 5);
+  sequence[Symbol.dispose]();
+  sequence[Symbol.dispose]();
+  equal(worker.load("demo"), 4);
+});
+
+test("load() never falls below our own sequences", () => {
+  const { table, worker } = setUp();
+  table.begin(worker, "demo");
+  table.begin(worker, "demo");
+  table.apply({
+    kind: "put",
+    record: workerRecord("a", { model: { running: 0 } }),
+  });
+  equal(worker.load("demo"), 2);
+  equal(worker.load("other"), 0);
+});
+
+test("a restarted worker starts without our old sequences", () => {
+  const { table, worker } = setUp();
+  const old = table.begin(worker, "demo");
+  table.apply({ kind: "put", record: workerRecord("a", { startedAtMs: 2 }) });
+  const fresh = table.get("decode", "a")!;
+  equal(fresh.inFlight, 0);
+  old[Symbol.dispose]();
+  equal(fresh.inFlight, 0);
+});
+
+test("serving() goes by role and model, leaves out draining workers and forgets gone ones", () => {
+  const { table } = setUp();
+  table.apply({ kind: "put", record: workerRecord("b", { draining: true }) });
+  table.apply({ kind: "put", record: workerRecord("a", { role: "prefill" }) });
+  const ids = () =>
+    table.serving("decode", "demo").map(({ record }) => record.workerId);
+  deepEqual(ids(), ["a"]);
+  table.apply({ kind: "gone", role: "decode", workerId: "a" });
+  deepEqual(ids(), []);
+  equal(table.serving("prefill", "demo").length, 1);
+});
