@@ -1,0 +1,269 @@
+#include "driver.h"
+
+#include <cstring>
+#include <new>
+#include <system_error>
+
+namespace quetzal {
+
+Status Driver::start(napi_deferred deferred) {
+  napi_value name;
+  if (napi_create_string_utf8(env_, "quetzal", NAPI_AUTO_LENGTH, &name) != napi_ok ||
+      napi_create_threadsafe_function(env_, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,
+                                      onReport, &function_) != napi_ok) {
+    return failure("Cannot load model: the runtime refused a threadsafe function");
+  }
+  napi_unref_threadsafe_function(env_, function_);
+  try {
+    // Queued before the thread starts: nothing can fail once it runs.
+    auto task = std::make_unique<Task>();
+    task->kind = Task::Kind::load;
+    task->deferred = deferred;
+    tasks_.push_back(std::move(task));
+    thread_ = std::thread([this] { loop(); });
+  } catch (const std::exception& problem) {
+    napi_release_threadsafe_function(function_, napi_tsfn_abort);
+    return failure("Cannot load model: needs a thread, found: %s", problem.what());
+  }
+  self_ = shared_from_this();
+  pending_ = 1;
+  napi_ref_threadsafe_function(env_, function_);
+  // Registered after the function, so that it runs before the function's own end.
+  napi_add_env_cleanup_hook(env_, onEnvironmentGone, this);
+  return {};
+}
+
+void Driver::step(std::unique_ptr<Task> task) { post(std::move(task), true); }
+
+void Driver::close(napi_deferred deferred) {
+  isClosed_ = true;
+  auto task = std::make_unique<Task>();
+  task->kind = Task::Kind::close;
+  task->deferred = deferred;
+  post(std::move(task), deferred != nullptr);
+}
+
+void Driver::post(std::unique_ptr<Task> task, bool keepsAlive) {
+  {
+    const std::lock_guard lock(mutex_);
+    tasks_.push_back(std::move(task));
+  }
+  changed_.notify_one();
+  if (keepsAlive && pending_++ == 0) napi_ref_threadsafe_function(env_, function_);
+}
+
+// --- on the driver's thread ---
+
+void Driver::loop() {
+  prepareThread("quetzal-step");
+  bool isLast = false;
+  while (!isLast) {
+    std::unique_ptr<Task> task = nextTask();
+    if (!task) break;
+    perform(*task);
+    isLast = task->kind == Task::Kind::close ||
+        (task->kind == Task::Kind::load && !task->status.isOk());
+    if (isLast) model_.reset();
+    const std::lock_guard lock(mutex_);
+    if (isGone_) break;
+    if (napi_call_threadsafe_function(function_, task.get(), napi_tsfn_nonblocking) != napi_ok) {
+      break;
+    }
+    task.release();
+  }
+  model_.reset();
+}
+
+std::unique_ptr<Task> Driver::nextTask() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return isGone_ || !tasks_.empty(); });
+  if (isGone_) return nullptr;
+  std::unique_ptr<Task> task = std::move(tasks_.front());
+  tasks_.pop_front();
+  return task;
+}
+
+void Driver::perform(Task& task) {
+  try {
+    if (task.kind == Task::Kind::load) task.status = model_->load();
+    if (task.kind == Task::Kind::step) {
+      task.status = model_->step(task.input, task.logits != nullptr, task.result);
+    }
+  } catch (const std::bad_alloc&) {
+    task.status = {"Cannot go on: memory ran out"};
+  } catch (const std::exception& problem) {
+    task.status = failure("Cannot go on: %s", problem.what());
+  }
+}
+
+// --- on the JavaScript thread ---
+
+void Driver::onReport(napi_env env, napi_value, void* context, void* data) {
+  const std::unique_ptr<Task> task(static_cast<Task*>(data));
+  if (!env) return;
+  const std::shared_ptr<Driver> driver = static_cast<Driver*>(context)->shared_from_this();
+  driver->report(*task);
+}
+
+void Driver::report(Task& task) {
+  const bool keptAlive = task.deferred != nullptr;
+  switch (task.kind) {
+    case Task::Kind::load: reportLoad(task); break;
+    case Task::Kind::step: reportStep(task); break;
+    case Task::Kind::close: {
+      finish();
+      napi_value nothing;
+      napi_get_undefined(env_, &nothing);
+      settle(task, nothing);
+      return;
+    }
+  }
+  if (keptAlive && --pending_ == 0 && function_) napi_unref_threadsafe_function(env_, function_);
+}
+
+void Driver::settle(Task& task, napi_value value) {
+  if (!task.deferred) return;
+  if (!task.status.isOk() || !value) {
+    const std::string message =
+        task.status.isOk() ? "Cannot answer: the runtime refused a value" : task.status.message;
+    napi_reject_deferred(env_, task.deferred, js::error(env_, message));
+  } else {
+    napi_resolve_deferred(env_, task.deferred, value);
+  }
+  task.deferred = nullptr;
+}
+
+namespace {
+
+void dropHandle(napi_env, void* data, void*) {
+  std::unique_ptr<std::shared_ptr<Driver>> driver(static_cast<std::shared_ptr<Driver>*>(data));
+  if (!(*driver)->isClosed()) (*driver)->close(nullptr);
+}
+
+void dropKv(napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<Memory>*>(hint); }
+
+bool setNumber(napi_env env, napi_value object, const char* name, double number) {
+  napi_value value;
+  return napi_create_double(env, number, &value) == napi_ok &&
+      napi_set_named_property(env, object, name, value) == napi_ok;
+}
+
+}  // namespace
+
+void Driver::reportLoad(Task& task) {
+  if (!task.status.isOk()) {
+    isClosed_ = true;
+    finish();
+    settle(task, nullptr);
+    return;
+  }
+  napi_value result = nullptr, handle, kv;
+  auto driver = std::make_unique<std::shared_ptr<Driver>>(shared_from_this());
+  auto memory = std::make_unique<std::shared_ptr<Memory>>(model_->kv());
+  bool isMade = napi_create_object(env_, &result) == napi_ok &&
+      napi_create_external_arraybuffer(env_, (*memory)->data(), (*memory)->bytes(), dropKv,
+                                       memory.get(), &kv) == napi_ok;
+  if (isMade) memory.release();
+  isMade = isMade && napi_create_reference(env_, kv, 1, &kvBuffer_) == napi_ok &&
+      napi_create_external(env_, driver.get(), dropHandle, nullptr, &handle) == napi_ok;
+  if (isMade) driver.release();
+  isMade = isMade && napi_set_named_property(env_, result, "handle", handle) == napi_ok &&
+      napi_set_named_property(env_, result, "kv", kv) == napi_ok &&
+      setNumber(env_, result, "kvBlockBytes",
+                static_cast<double>(model_->spec().kv.blockHalves() * 2)) &&
+      setNumber(env_, result, "weightBytes", static_cast<double>(model_->weightBytes()));
+  if (!isMade) {
+    task.status = {"Cannot load model: the runtime refused the KV pool as an ArrayBuffer"};
+    if (!isClosed_) close(nullptr);
+  }
+  settle(task, result);
+}
+
+void Driver::reportStep(Task& task) {
+  if (task.status.isOk() && task.logits) task.status = fillLogits(task);
+  if (task.logits) napi_delete_reference(env_, task.logits);
+  settle(task, task.status.isOk() ? stepOutput(task.result) : nullptr);
+}
+
+Status Driver::fillLogits(Task& task) {
+  napi_value array;
+  float* data = nullptr;
+  size_t length = 0;
+  if (napi_get_reference_value(env_, task.logits, &array) != napi_ok) {
+    return failure("Cannot step: logits are gone");
+  }
+  QUETZAL_TRY(js::floatView(env_, array, "logits", data, length));
+  const std::vector<float>& logits = task.result.logits;
+  if (length < logits.size()) {
+    return failure("Cannot step: logits need %zu entries after the step, found %zu", logits.size(),
+                   length);
+  }
+  if (!logits.empty()) std::memcpy(data, logits.data(), logits.size() * 4);
+  return {};
+}
+
+/// One buffer, four views.
+napi_value Driver::stepOutput(const StepResult& result) {
+  napi_value output, buffer, view;
+  void* data = nullptr;
+  const size_t rows = result.tokens.size(), top = result.topIds.size();
+  if (napi_create_arraybuffer(env_, (2 * rows + 2 * top) * 4, &data, &buffer) != napi_ok ||
+      napi_create_object(env_, &output) != napi_ok) {
+    return nullptr;
+  }
+  const struct {
+    const char* name;
+    napi_typedarray_type type;
+    const void* source;
+    size_t length;
+  } parts[] = {{"tokens", napi_int32_array, result.tokens.data(), rows},
+               {"logprobs", napi_float32_array, result.logprobs.data(), rows},
+               {"topIds", napi_int32_array, result.topIds.data(), top},
+               {"topLogprobs", napi_float32_array, result.topLogprobs.data(), top}};
+  size_t offset = 0;
+  for (const auto& part : parts) {
+    if (part.length > 0) {
+      std::memcpy(static_cast<uint8_t*>(data) + offset, part.source, part.length * 4);
+    }
+    if (napi_create_typedarray(env_, part.type, part.length, buffer, offset, &view) != napi_ok ||
+        napi_set_named_property(env_, output, part.name, view) != napi_ok) {
+      return nullptr;
+    }
+    offset += part.length * 4;
+  }
+  return setNumber(env_, output, "stepUs", result.stepUs) ? output : nullptr;
+}
+
+/// The thread has said its last word: joins it and lets go of everything. The pool's
+/// pages go back now; its addresses stay until the ArrayBuffer is collected, so that
+/// nothing can be read or written after free.
+void Driver::finish() {
+  thread_.join();
+  if (kvBuffer_) {
+    napi_value kv;
+    if (napi_get_reference_value(env_, kvBuffer_, &kv) == napi_ok && kv) {
+      napi_detach_arraybuffer(env_, kv);
+    }
+    napi_delete_reference(env_, kvBuffer_);
+    kvBuffer_ = nullptr;
+  }
+  napi_remove_env_cleanup_hook(env_, onEnvironmentGone, this);
+  napi_release_threadsafe_function(function_, napi_tsfn_release);
+  function_ = nullptr;
+  self_.reset();
+}
+
+void Driver::onEnvironmentGone(void* data) {
+  auto* driver = static_cast<Driver*>(data);
+  {
+    const std::lock_guard lock(driver->mutex_);
+    driver->isGone_ = true;
+  }
+  driver->changed_.notify_one();
+  driver->thread_.join();
+  driver->tasks_.clear();
+  driver->isClosed_ = true;
+  driver->self_.reset();
+}
+
+}  // namespace quetzal

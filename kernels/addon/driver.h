@@ -1,0 +1,71 @@
+// The thread that owns a model: it loads it, runs its steps one after another, and
+// tells JavaScript through a threadsafe function.
+//
+// Life: start() -> loaded -> steps -> close. The thread is joined when the close has
+// been reported, or when the environment goes away, whichever is first.
+#pragma once
+#include "js.h"
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "model.h"
+
+namespace quetzal {
+
+struct Task {
+  enum class Kind { load, step, close };
+  Kind kind;
+  napi_deferred deferred = nullptr;  // null: nobody waits
+  napi_ref logits = nullptr;         // Float32Array to fill
+  StepInput input = {};
+  StepResult result = {};
+  Status status = {};
+};
+
+class Driver : public std::enable_shared_from_this<Driver> {
+ public:
+  Driver(napi_env env, ModelSpec spec) : env_(env), model_(new Model(std::move(spec))) {}
+
+  /// All of these on the JavaScript thread.
+  Status start(napi_deferred deferred);
+  void step(std::unique_ptr<Task> task);
+  void close(napi_deferred deferred);
+  bool isClosed() const { return isClosed_; }
+  /// Only of a loaded model that is not closed.
+  const Model& model() const { return *model_; }
+
+ private:
+  static void onReport(napi_env env, napi_value, void* context, void* data);
+  static void onEnvironmentGone(void* driver);
+
+  void loop();
+  void perform(Task& task);
+  std::unique_ptr<Task> nextTask();
+  void post(std::unique_ptr<Task> task, bool keepsAlive);
+  void report(Task& task);
+  void reportLoad(Task& task);
+  void reportStep(Task& task);
+  napi_value stepOutput(const StepResult& result);
+  Status fillLogits(Task& task);
+  void finish();
+  void settle(Task& task, napi_value value);
+
+  napi_env env_;
+  napi_threadsafe_function function_ = nullptr;
+  napi_ref kvBuffer_ = nullptr;
+  bool isClosed_ = false;
+  int pending_ = 0;                // tasks that keep the process alive
+  std::shared_ptr<Driver> self_;   // while the thread lives
+  std::unique_ptr<Model> model_;   // of the thread, once it runs
+  std::thread thread_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::unique_ptr<Task>> tasks_;
+  bool isGone_ = false;            // the environment is
+};
+
+}  // namespace quetzal

@@ -1,0 +1,80 @@
+#include "model.h"
+
+#include <new>
+#include <system_error>
+
+#include "weights.h"
+
+namespace quetzal {
+
+Status Model::load() {
+  QUETZAL_TRY(checkShapes(spec_));
+  for (const NamedTable& supported : supportedTables()) {
+    if (spec_.isa == supported.name) table_ = supported.table;
+  }
+  if (!table_) {
+    std::string known;
+    for (const NamedTable& supported : supportedTables()) {
+      known += (known.empty() ? "" : ", ") + std::string(supported.name);
+    }
+    return failure("Cannot load model: isa must be one of %s on this machine, is \"%.40s\"",
+                   known.c_str(), spec_.isa.c_str());
+  }
+  QUETZAL_TRY(makePlan(spec_, plan_));
+  QUETZAL_TRY(readWeights());
+  QUETZAL_TRY(allocate());
+  try {
+    pool_ = std::make_unique<Pool>(static_cast<int>(spec_.threads));
+  } catch (const std::system_error& error) {
+    return failure("Cannot load model: needs %lld threads, found: %s",
+                   static_cast<long long>(spec_.threads), error.what());
+  }
+  return {};
+}
+
+Status Model::readWeights() {
+  weights_.resize(spec_.weights.size());
+  WeightReader reader(spec_, plan_, *table_, weights_);
+  const uint64_t bytes = reader.place();
+  weightMemory_ = Memory(bytes);
+  if (!weightMemory_.data()) {
+    return failure("Cannot load model: needs %llu bytes for weights, the system has no more",
+                   static_cast<unsigned long long>(bytes));
+  }
+  return reader.read(weightMemory_.data());
+}
+
+Status Model::allocate() {
+  const int64_t attention =
+      attentionScratchFloats(spec_.kv.headDim, plan_.headsPerKvHead) * 4;
+  const int64_t sampling = sampleScratchBytes(plan_.vocabOut);
+  scratchBytes_ = ((attention > sampling ? attention : sampling) + 4095) / 4096 * 4096;
+  const int64_t blocks = spec_.rowsMax * (plan_.quantCols / quantBlock);
+  const uint64_t kvBytes = spec_.kv.blockHalves() * 2 * spec_.kv.blocks;
+
+  kv_ = std::make_shared<Memory>(kvBytes);
+  arena_ = Memory(plan_.arenaFloats * 4);
+  quantized_ = Memory(blocks * (quantBlock + 8));
+  ropes_ = Memory(plan_.ropeFloats * 4);
+  scratch_ = Memory(scratchBytes_ * spec_.threads);
+  if (kv_->data() && arena_.data() && quantized_.data() && ropes_.data() && scratch_.data()) {
+    return {};
+  }
+  return failure("Cannot load model: needs %llu bytes of KV pool and %lld of activations, the "
+                 "system has no more", static_cast<unsigned long long>(kvBytes),
+                 static_cast<long long>(plan_.arenaFloats * 4));
+}
+
+KvPool Model::kvPool() const {
+  const KvShape& kv = spec_.kv;
+  return {kv_->as<uint16_t>(), kv.layers, kv.kvHeads, kv.headDim, kv.blockTokens, kv.blocks};
+}
+
+QuantizedRows Model::quantized() const {
+  const int64_t blocks = spec_.rowsMax * (plan_.quantCols / quantBlock);
+  auto* scales = quantized_.as<float>();
+  auto* sums = reinterpret_cast<int32_t*>(scales + blocks);
+  return {reinterpret_cast<int8_t*>(sums + blocks), scales, sums};
+}
+
+}  // namespace quetzal

@@ -1,0 +1,69 @@
+// A loaded model: weights, KV pool, activations, threads.
+#pragma once
+#include <memory>
+
+#include "batch.h"
+#include "memory.h"
+#include "pool.h"
+
+namespace quetzal {
+
+struct StepResult {
+  std::vector<int32_t> tokens, topIds;
+  std::vector<float> logprobs, topLogprobs, logits;
+  double stepUs = 0;
+};
+
+struct LoadedWeight {
+  Matrix matrix = {};
+  const float* vector = nullptr;  // for norms, biases and rope divisors
+};
+
+class Model {
+ public:
+  explicit Model(ModelSpec spec) : spec_(std::move(spec)) {}
+  /// The KV pool's pages go back even if JavaScript still knows the buffer.
+  ~Model() {
+    if (kv_) kv_->drop();
+  }
+
+  /// Checks the spec, reads the file, allocates. Runs off the JavaScript thread.
+  Status load();
+  Status step(const StepInput& input, bool wantsLogits, StepResult& result);
+
+  const ModelSpec& spec() const { return spec_; }
+  const Plan& plan() const { return plan_; }
+  const KernelTable& table() const { return *table_; }
+  const LoadedWeight& weight(int32_t id) const { return weights_[id]; }
+  const std::shared_ptr<Memory>& kv() const { return kv_; }
+  uint64_t weightBytes() const { return weightMemory_.bytes(); }
+  int threads() const { return pool_->threads(); }
+
+  float* tensor(int32_t id) const { return arena_.as<float>() + plan_.tensorOffset[id]; }
+  float* ropeTable(int32_t id) const { return ropes_.as<float>() + plan_.ropes[id].offset; }
+  KvPool kvPool() const;
+  QuantizedRows quantized() const;
+  uint8_t* scratch(int worker) const { return scratch_.data() + worker * scratchBytes_; }
+
+ private:
+  Status readWeights();
+  Status allocate();
+
+  ModelSpec spec_;
+  Plan plan_;
+  const KernelTable* table_ = nullptr;
+  std::vector<LoadedWeight> weights_;
+  Memory weightMemory_, arena_, quantized_, ropes_, scratch_;
+  int64_t scratchBytes_ = 0;
+  std::shared_ptr<Memory> kv_;
+  std::unique_ptr<Pool> pool_;
+};
+
+/// What this machine can run, slowest first.
+struct NamedTable {
+  const char* name;
+  const KernelTable* table;
+};
+std::vector<NamedTable> supportedTables();
+
+}  // namespace quetzal

@@ -1,0 +1,117 @@
+// Sixteen lanes on AVX-512 (F, BW, VL, DQ, VNNI), as one register; the same
+// names as simd_avx2.h, which explains them.
+//
+// With QUETZAL_EMULATE the intrinsics come from SIMD Everywhere, so that the
+// source can be tested on a machine without AVX-512 (kernels/bench/README.md).
+#pragma once
+#ifdef QUETZAL_EMULATE
+#include "../bench/avx512_emulated.h"
+#else
+#include <immintrin.h>
+#endif
+
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+struct vf { __m512 v; };
+struct vi { __m512i v; };
+
+inline vf vfSet(float x) { return {_mm512_set1_ps(x)}; }
+inline vf vfLoad(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline void vfStore(float* p, vf v) { _mm512_storeu_ps(p, v.v); }
+inline vf vfAdd(vf x, vf y) { return {_mm512_add_ps(x.v, y.v)}; }
+inline vf vfSub(vf x, vf y) { return {_mm512_sub_ps(x.v, y.v)}; }
+inline vf vfMul(vf x, vf y) { return {_mm512_mul_ps(x.v, y.v)}; }
+inline vf vfDiv(vf x, vf y) { return {_mm512_div_ps(x.v, y.v)}; }
+inline vf vfFma(vf x, vf y, vf z) { return {_mm512_fmadd_ps(x.v, y.v, z.v)}; }
+inline vf vfMax(vf x, vf y) { return {_mm512_max_ps(x.v, y.v)}; }
+inline vf vfMin(vf x, vf y) { return {_mm512_min_ps(x.v, y.v)}; }
+inline vf vfAbs(vf x) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x.v), magnitude))};
+}
+inline vf vfZeroBelow(vf v, vf x, float limit) {
+  const __mmask16 below = _mm512_cmp_ps_mask(x.v, _mm512_set1_ps(limit), _CMP_LT_OQ);
+  return {_mm512_maskz_mov_ps(static_cast<__mmask16>(~below), v.v)};
+}
+inline __m256 lowHalf(__m512 v) { return _mm512_castps512_ps256(v); }
+inline __m256 highHalf(__m512 v) {
+  return _mm256_castsi256_ps(_mm512_extracti64x4_epi64(_mm512_castps_si512(v), 1));
+}
+inline float vfSum(vf v) {
+  const __m256 s8 = _mm256_add_ps(lowHalf(v.v), highHalf(v.v));
+  const __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+  const __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
+  return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
+}
+inline float vfMaxLane(vf v) {
+  const __m256 s8 = _mm256_max_ps(lowHalf(v.v), highHalf(v.v));
+  const __m128 s4 = _mm_max_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+  const __m128 s2 = _mm_max_ps(s4, _mm_movehl_ps(s4, s4));
+  return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
+}
+inline float vfFirst(vf v) { return _mm_cvtss_f32(_mm512_castps512_ps128(v.v)); }
+
+inline vf vfLoadF16(const uint16_t* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+inline void vfStoreF16(uint16_t* p, vf v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(v.v, _MM_FROUND_TO_NEAREST_INT));
+}
+inline vf vfLoadBf16(const uint16_t* p) {
+  const __m512i wide =
+      _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+}
+
+inline vi viRound(vf v) { return {_mm512_cvtps_epi32(v.v)}; }
+inline vf viToFloat(vi v) { return {_mm512_cvtepi32_ps(v.v)}; }
+inline vi viAdd(vi x, vi y) { return {_mm512_add_epi32(x.v, y.v)}; }
+inline vf viPow2(vi n) {
+  const __m512i biased = _mm512_add_epi32(n.v, _mm512_set1_epi32(127));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+}
+inline int32_t viSum(vi v) { return _mm512_reduce_add_epi32(v.v); }
+inline void viStoreI8(int8_t* p, vi v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(v.v));
+}
+
+inline __m512i broadcast4(const int8_t* x) {
+  int32_t word;
+  std::memcpy(&word, x, 4);
+  return _mm512_set1_epi32(word);
+}
+
+/// VNNI wants the weights unsigned: w + 128, whose excess is 128 * sum(x).
+struct Weights8 { __m512i w; };
+inline Weights8 loadWeights8(const uint8_t* p) {
+  return {_mm512_xor_si512(_mm512_load_si512(p), _mm512_set1_epi8(static_cast<char>(0x80)))};
+}
+struct Dot8 { __m512i v; };
+inline Dot8 dot8Begin(int32_t sum) { return {_mm512_set1_epi32(-128 * sum)}; }
+inline Dot8 dot8Step(Dot8 acc, const Weights8& w, const int8_t* x4) {
+  return {_mm512_dpbusd_epi32(acc.v, w.w, broadcast4(x4))};
+}
+inline vi dot8End(Dot8 acc, int32_t) { return {acc.v}; }
+
+struct Weights4 { __m512i v; };
+inline void loadWeights4(const uint8_t* p, Weights4& low, Weights4& high) {
+  const __m512i nibble = _mm512_set1_epi8(15);
+  const __m512i v = _mm512_load_si512(p);
+  low = {_mm512_and_si512(v, nibble)};
+  high = {_mm512_and_si512(_mm512_srli_epi16(v, 4), nibble)};
+}
+struct Dot4 { __m512i v; };
+inline Dot4 dot4Begin(int32_t sum) { return {_mm512_set1_epi32(-8 * sum)}; }
+inline Dot4 dot4Step(Dot4 acc, const Weights4& w, const int8_t* x4) {
+  return {_mm512_dpbusd_epi32(acc.v, w.v, broadcast4(x4))};
+}
+inline vi dot4End(Dot4 acc, int32_t) { return {acc.v}; }
+
+/// Rows per tile of the matmul: what the 32 registers hold.
+constexpr int tileRows = 8;
+
+}  // namespace

@@ -1,0 +1,156 @@
+// The kernel table: what one instruction set offers to the interpreter.
+//
+// Kernels take raw pointers and sizes and know no framework. Only plain data is
+// declared here, so that files built for different instruction sets can share it.
+//
+// Exactness. An element of a result is computed by the same operations in the
+// same order whatever the number of rows, the tile or the thread: that makes a
+// sequence's logits independent of the batch around it.
+#pragma once
+#include <cstdint>
+
+#include "weight_format.h"
+
+namespace quetzal {
+
+/// A weight [rows, cols] in the layout of the table that packed it.
+struct Matrix {
+  const uint8_t* data;
+  WeightType type;
+  int64_t rows;
+  int64_t cols;
+};
+
+/// Activations as blocks of 32 int8 with one f32 scale; a block's `sum` lets a
+/// kernel multiply with unsigned weights and take the offset out again.
+struct QuantizedRows {
+  int8_t* quants;  // [rows, cols]
+  float* scales;   // [rows, cols / 32]
+  int32_t* sums;   // [rows, cols / 32]
+};
+
+struct MatmulArgs {
+  Matrix weight;
+  const float* bias;        // [weight.rows] or null
+  const float* a;           // f32 [rows, weight.cols], for F32, F16, BF16
+  QuantizedRows quantized;  // the same rows, for Q8_0 and Q4_0
+  float* dst;               // f32 [rows, weight.rows]
+  int64_t rows;
+};
+
+struct RopeArgs {
+  float* x;              // f32 [rows, heads * headDim], turned in place
+  const float* cosines;  // f32 [rows, rotated / 2]
+  const float* sines;
+  int64_t rows, heads, headDim, rotated;
+  bool neox;  // pairs (i, i + rotated / 2) instead of (2i, 2i + 1)
+};
+
+/// f16 [blocks][layer][k|v][kvHead][token][headDim]
+struct KvPool {
+  uint16_t* data;
+  int64_t layers, kvHeads, headDim, blockTokens, blocks;
+};
+
+struct KvWriteArgs {
+  KvPool pool;
+  int64_t layer;
+  const float* k;        // f32 [rows, kvHeads * headDim]
+  const float* v;
+  const int32_t* block;  // [rows], where each row's token lives
+  const int32_t* slot;   // [rows]
+};
+
+/// Adjacent rows of one sequence, for the query heads that share one KV head.
+struct AttentionArgs {
+  KvPool pool;
+  int64_t layer, kvHead;
+  int64_t heads;               // query heads of a row
+  int64_t headBegin, headEnd;  // those to compute
+  const float* q;              // f32 [rows, heads * headDim], first row of the tile
+  float* dst;
+  int64_t rows;                // at most attentionTileRows
+  int64_t kvBefore;            // row r sees tokens 0..kvBefore + r
+  const int32_t* blockTable;
+  float scale;
+  float* scratch;              // attentionScratchFloats(...)
+};
+
+constexpr int64_t attentionTileRows = 8;
+
+/// Sampling of one row; see proto SamplingParams for the order of the steps.
+struct SampleArgs {
+  const float* logits;
+  int32_t vocab;
+  int32_t topK, topLogprobs;
+  uint64_t seed;
+  uint32_t draw;
+  float temperature, topP, minP, presence, frequency, repetition;
+  const int32_t* history;  // [historyCount, 2]: token id, occurrences in the output
+  int32_t historyCount;
+  const int32_t* biasIds;
+  const float* biasValues;
+  int32_t biasCount;
+  void* scratch;           // sampleScratchBytes(vocab)
+  int32_t* token;
+  float* logprob;
+  int32_t* topIds;         // [topLogprobsMax]
+  float* topLogprobValues;
+};
+
+constexpr int32_t topLogprobsMax = 20;
+
+enum class SampleStatus : int32_t {
+  ok = 0,
+  logitsNotFinite,
+  adjustedNotFinite,
+  allForbidden,
+  noMemory,
+};
+
+struct KernelTable {
+  const char* name;
+  /// Rows of a weight that are packed and multiplied together.
+  int64_t panelRows;
+  int64_t (*packedBytes)(WeightType type, int64_t rows, int64_t cols);
+  /// Packs GGUF rows [rowBegin, rowBegin + count) into `dst`, the whole weight's
+  /// memory; rowBegin is a multiple of panelRows, count too unless the weight ends.
+  void (*pack)(WeightType type, int64_t rows, int64_t cols, int64_t rowBegin, int64_t count,
+               const uint8_t* src, uint8_t* dst);
+  /// dst[i] = row ids[i]
+  void (*embed)(const Matrix* table, const int32_t* ids, int64_t count, float* dst);
+  void (*rmsNorm)(const float* a, const float* weight, float* dst, int64_t rows, int64_t cols,
+                  int64_t groups, float epsilon);
+  void (*quantizeRows)(const float* a, int64_t rows, int64_t cols, QuantizedRows dst);
+  /// Outputs of panels [panelBegin, panelEnd), all rows.
+  void (*matmul)(const MatmulArgs* args, int64_t panelBegin, int64_t panelEnd);
+  void (*add)(const float* a, const float* b, float* dst, int64_t count);
+  void (*siluMul)(const float* a, const float* b, float* dst, int64_t count);
+  void (*rope)(const RopeArgs* args);
+  void (*kvWrite)(const KvWriteArgs* args, int64_t rowBegin, int64_t rowEnd);
+  void (*attention)(const AttentionArgs* args);
+  SampleStatus (*sample)(const SampleArgs* args);
+};
+
+extern const KernelTable refTable;
+extern const KernelTable avx2Table;
+extern const KernelTable avx512Table;
+
+static inline int64_t paddedHeadDim(int64_t headDim) { return (headDim + 15) / 16 * 16; }
+
+static inline int64_t attentionScratchFloats(int64_t headDim, int64_t headsPerKvHead) {
+  const int64_t padded = paddedHeadDim(headDim);
+  return 32 * padded + attentionTileRows * headsPerKvHead * (2 * padded + 2) + 64;
+}
+
+/// Adjusted logits, probabilities, and candidates.
+static inline int64_t sampleScratchBytes(int64_t vocab) { return vocab * 16 + 256; }
+
+/// Where the k or v rows of one head begin inside the pool, in halves.
+static inline int64_t kvOffset(const KvPool& pool, int64_t block, int64_t layer, int64_t isV,
+                               int64_t kvHead) {
+  const int64_t head = pool.blockTokens * pool.headDim;
+  return (((block * pool.layers + layer) * 2 + isV) * pool.kvHeads + kvHead) * head;
+}
+
+}  // namespace quetzal
