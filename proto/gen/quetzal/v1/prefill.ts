@@ -76,6 +76,11 @@ export interface PrefillRequest {
   emittedCount: number;
 }
 
+/**
+ * Without an event it is a sign of life: the prompt is still queued or computed.
+ * One comes at least twice a second while no block does, so that the caller can
+ * tell a busy worker from a dead one.
+ */
 export interface PrefillEvent {
   event: { $case: "block"; value: KvBlock } | { $case: "done"; value: PrefillDone } | {
     $case: "error";
