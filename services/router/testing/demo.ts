@@ -1,4 +1,8 @@
-import { createLocalBus, type MeshBus } from "../../../lib/bus/mod.ts";
+import {
+  createLocalBus,
+  type MeshBus,
+  type WorkerModel,
+} from "../../../lib/bus/mod.ts";
 import { createLogger } from "../../../lib/telemetry/mod.ts";
 import { waitFor } from "../../../lib/testing/mod.ts";
 import { parseConfig, type RouterConfig } from "../config.ts";
@@ -27,6 +31,12 @@ export function says(model: ServedModel, text: string): Script {
   return (_request, index) => index < ids.length ? ids[index] : "stop";
 }
 
+export interface TestWorkerOptions extends Partial<FakeDecodeOptions> {
+  readonly script: Script;
+  /** What its record says of the model. */
+  readonly model?: Partial<WorkerModel>;
+}
+
 export interface TestRouter extends AsyncDisposable {
   readonly router: Router;
   readonly bus: MeshBus;
@@ -35,7 +45,7 @@ export interface TestRouter extends AsyncDisposable {
   readonly log: string[];
   /** Starts a fake decode worker and puts it on the bus. */
   worker(
-    options: Partial<FakeDecodeOptions> & { script: Script },
+    options: TestWorkerOptions,
   ): Promise<FakeDecode>;
   post(path: string, body: unknown, init?: RequestInit): Promise<Response>;
 }
@@ -83,7 +93,7 @@ export async function testRouter(
       workers.push(await worker.start());
       const health = () =>
         fetch(`${url}/health`).then(({ status }) => status === 200);
-      await worker.join(bus);
+      await worker.join(bus, options.model);
       await waitFor(health, { what: "a ready router" });
       return worker;
     },

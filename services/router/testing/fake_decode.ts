@@ -49,6 +49,8 @@ export class FakeDecode {
   #server: RpcServer | undefined;
   #startedAtMs = 0;
   running = 0;
+  /** Ends one stream without a last message behind this many tokens. */
+  breakOffAt: number | undefined;
   /** Messages handed to gRPC. */
   written = 0;
 
@@ -174,6 +176,8 @@ export class FakeDecode {
       if (call.signal.aborted) return;
       onToken?.(this, request, index);
       this.written++;
+      const breaksOff = this.breakOffAt !== undefined &&
+        index >= this.breakOffAt;
       if (tokens.length > 0) {
         await write({
           event: {
@@ -181,6 +185,10 @@ export class FakeDecode {
             value: { tokens, batchSize: 1, stepUs: 10 },
           },
         });
+      }
+      if (breaksOff) {
+        this.breakOffAt = undefined;
+        return;
       }
       if (stopped) return void write(finished(FinishReason.FINISH_REASON_STOP));
     }
