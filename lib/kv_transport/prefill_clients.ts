@@ -19,9 +19,12 @@ export class PrefillClients implements Disposable {
     const entry = this.#entries.get(address) ?? this.#open(address);
     entry.users++;
     clearTimeout(entry.idleTimer);
+    let isHeld = true;
     return {
       client: entry.client,
       [Symbol.dispose]: () => {
+        if (!isHeld) return;
+        isHeld = false;
         if (--entry.users > 0) return;
         entry.idleTimer = setTimeout(
           () => this.#close(address, entry),

@@ -1,22 +1,26 @@
-import type { Span } from "@opentelemetry/api";
+import type { Tracer } from "@opentelemetry/api";
 import type { SequenceEvent } from "../../lib/engine/types.ts";
 import {
   createStepEvents,
   Keys,
+  type OpenSpan,
   type StepEvents,
 } from "../../lib/telemetry/mod.ts";
 
 /** Writes what a sequence goes through onto its span; nearly free when nobody records. */
 export class SequenceTrace implements Disposable {
-  readonly #span: Span;
+  readonly #open: OpenSpan;
+  readonly #tracer: Tracer;
   readonly #isRecording: boolean;
   readonly #steps: StepEvents;
+  readonly #startMs = Date.now();
   #tokens = 0;
 
-  constructor(span: Span) {
-    this.#span = span;
-    this.#isRecording = span.isRecording();
-    this.#steps = createStepEvents(span);
+  constructor(open: OpenSpan, tracer: Tracer) {
+    this.#open = open;
+    this.#tracer = tracer;
+    this.#isRecording = open.span.isRecording();
+    this.#steps = createStepEvents(open.span);
   }
 
   add(event: SequenceEvent): void {
@@ -30,26 +34,38 @@ export class SequenceTrace implements Disposable {
         });
         return;
       case "started":
-        this.#span.setAttributes({
+        this.#open.span.setAttributes({
           [Keys.queueWaitMs]: event.queueUs / 1_000,
           "quetzal.prefill_ms": event.prefillUs / 1_000,
           [Keys.usageCachedInputTokens]: event.cachedTokens,
           "quetzal.transferred_tokens": event.transferredTokens,
           "quetzal.computed_tokens": event.computedTokens,
         });
-        this.#span.addEvent("prompt complete");
+        this.#open.span.addEvent("prompt complete");
+        this.#traceQueue(event.queueUs);
         return;
       case "finished":
-        this.#span.setAttributes({
+        this.#open.span.setAttributes({
           [Keys.responseFinishReasons]: [event.reason],
           "quetzal.preemptions": event.preemptions,
         });
     }
   }
 
+  /** A span of its own, told afterwards: waiting is what people look for first. */
+  #traceQueue(queueUs: number): void {
+    this.#tracer
+      .startSpan(
+        "decode.queue",
+        { startTime: this.#startMs },
+        this.#open.context,
+      )
+      .end(this.#startMs + queueUs / 1_000);
+  }
+
   [Symbol.dispose](): void {
     if (!this.#isRecording) return;
     this.#steps.flush();
-    this.#span.setAttribute(Keys.usageOutputTokens, this.#tokens);
+    this.#open.span.setAttribute(Keys.usageOutputTokens, this.#tokens);
   }
 }

@@ -78,7 +78,7 @@ async function generate(
     return;
   }
   using open = openSpan(request, call);
-  using sequenceTrace = new SequenceTrace(open.span);
+  using sequenceTrace = new SequenceTrace(open, tracer);
   const observer = parts.observer.forModel(model.name);
   try {
     const count: TransferCount = { bytes: 0 };
