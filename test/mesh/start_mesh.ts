@@ -172,7 +172,8 @@ function killChild(
   const gone = new Promise<number | null>((resolve) =>
     child.once("exit", (code) => resolve(code))
   );
-  child.kill(signal);
+  // Deno's child.kill() makes every exit look like death by that signal.
+  process.kill(child.pid!, signal);
   return gone;
 }
 

@@ -2,6 +2,7 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { afterEach, test } from "vitest";
 import type { KvFaultKind } from "../../../lib/kv_transport/mod.ts";
+import { servedModel, toSampling } from "../../../lib/worker/mod.ts";
 import { FakeEngine } from "../../../lib/worker/testing/fake_engine.ts";
 import {
   generate,
@@ -28,11 +29,20 @@ async function start(options: Partial<PairOptions> = {}): Promise<Pair> {
 
 /** What an engine alone makes of the request. */
 async function wanted(request = requestOf()): Promise<number[]> {
-  await using alone = await startPair({
-    prefillEngines: { fake: new FakeEngine() },
-    decodeEngines: { fake: new FakeEngine() },
-  });
-  return (await generate(alone, { ...request, prefillAddress: "" })).ids;
+  const engine = new FakeEngine();
+  const model = servedModel("fake", engine, []);
+  const ids: number[] = [];
+  const events = engine.generate({
+    requestId: request.requestId,
+    promptIds: Int32Array.from(request.promptIds),
+    emittedIds: Int32Array.from(request.emittedIds),
+    sampling: toSampling(request.sampling, model),
+    maxTokens: request.maxTokens,
+  }, { signal: new AbortController().signal });
+  for await (const event of events) {
+    if (event.kind === "tokens") ids.push(...event.tokens.map(({ id }) => id));
+  }
+  return ids;
 }
 
 for (const count of [1, 15, 16, 17, 200]) {
