@@ -56,7 +56,7 @@ export interface Worker extends AsyncDisposable {
 const farewellMs = 2_000;
 
 /** What was written last needs this long to reach its reader before connections close. */
-const lingerMs = 250;
+const lingerMs = 100;
 
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const { role, workerId, host, models, admission, onError } = options;
