@@ -6,6 +6,7 @@ import {
   type NatsConnection,
 } from "@nats-io/transport-node";
 import { Code, MeshError } from "../errors/mesh_error.ts";
+import { guardSockets } from "./nats_socket_guard.ts";
 import type { Warnings } from "./warnings.ts";
 
 export interface ConnectOptions {
@@ -23,6 +24,7 @@ export async function connectNats(
   warnings: Warnings,
 ): Promise<NatsConnection> {
   const natsOptions = toNatsOptions(options);
+  guardSockets();
   return await untilReady(options, warnings, () => connect(natsOptions));
 }
 
