@@ -5,6 +5,8 @@
  * expressions: a scanner is linear on any text, while a megabyte without a space
  * exhausts the backtracking stack of some regular expression engines.
  */
+import { isAssigned } from "./unicode_assigned.ts";
+
 export const letter = 1;
 export const number = 2;
 export const whitespace = 4;
@@ -37,7 +39,10 @@ export function classOf(codePoint: number): number {
 function buildPage(index: number): Uint8Array {
   const page = new Uint8Array(1 << pageBits);
   for (let low = 0; low < page.length; low++) {
-    page[low] = classify(String.fromCodePoint((index << pageBits) + low));
+    const codePoint = (index << pageBits) + low;
+    page[low] = isAssigned(codePoint)
+      ? classify(String.fromCodePoint(codePoint))
+      : 0;
   }
   pages[index] = page;
   return page;

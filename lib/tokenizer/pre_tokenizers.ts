@@ -1,6 +1,7 @@
 import { Code, MeshError } from "../errors/mesh_error.ts";
 import {
   inStages,
+  isDeepseekCjk,
   isHanOrKana,
   isLetter,
   isLineEnd,
@@ -115,10 +116,7 @@ const families: readonly {
       isolate(isLineEnd, 1),
       isolateSpaced(isLetter),
       isolateSpaced(isPunctuation),
-      isolate((codePoint) =>
-        (codePoint >= 0x0800 && codePoint <= 0x9fa5) ||
-        (codePoint >= 0xac00 && codePoint <= 0xd7ff)
-      ),
+      isolate(isDeepseekCjk),
       isolate(isNumber, 1),
     ),
     names: ["deepseek-coder"],

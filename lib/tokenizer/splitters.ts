@@ -361,10 +361,9 @@ function isDeepseekPrefix(codePoint: number): boolean {
   return !isLineEnd(codePoint) && !isLetter(codePoint) && !isSign(codePoint);
 }
 
-/** `[\p{P}\p{S}]`. llama.cpp counts `~` to neither, unlike Unicode. */
+/** `[\p{P}\p{S}]` */
 function isSign(codePoint: number): boolean {
-  return codePoint !== 0x7e &&
-    (classOf(codePoint) & (punctuation | symbol)) !== 0;
+  return (classOf(codePoint) & (punctuation | symbol)) !== 0;
 }
 
 function isUpperish(codePoint: number): boolean {
@@ -382,6 +381,13 @@ function isAsciiLetter(codePoint: number): boolean {
 function isAsciiPunctuation(codePoint: number): boolean {
   return codePoint > 0x20 && codePoint < 0x7f && !isAsciiLetter(codePoint) &&
     !(codePoint >= 0x30 && codePoint <= 0x39);
+}
+
+/** `[一-龥ࠀ-一가-퟿]`; llama.cpp hides white space from it, which the range includes. */
+export function isDeepseekCjk(codePoint: number): boolean {
+  const inRange = (codePoint >= 0x0800 && codePoint <= 0x9fa5) ||
+    (codePoint >= 0xac00 && codePoint <= 0xd7ff);
+  return inRange && !isSpace(codePoint);
 }
 
 /** `[一-龥぀-ゟ゠-ヿ]` */

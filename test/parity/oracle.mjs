@@ -100,6 +100,18 @@ const operations = {
   },
 };
 
+/** JSON in ASCII: readers of lines also break at U+2028 and its like. */
+function toAsciiJson(value) {
+  const json = JSON.stringify(
+    value,
+    (_, each) => each === -Infinity ? null : each,
+  );
+  return json.replace(
+    /[\u0080-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
 console.log(JSON.stringify({ ready: true }));
 for await (const line of createInterface({ input: process.stdin })) {
   let answer;
@@ -111,8 +123,6 @@ for await (const line of createInterface({ input: process.stdin })) {
   } catch (error) {
     answer = { error: String(error?.message ?? error) };
   }
-  console.log(
-    JSON.stringify(answer, (_, value) => value === -Infinity ? null : value),
-  );
+  console.log(toAsciiJson(answer));
 }
 await llama.dispose();

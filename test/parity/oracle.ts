@@ -129,10 +129,18 @@ function talk(child: ChildProcess) {
   });
   const ask = <T>(request: unknown): Promise<T> => {
     const answer = next<T>();
-    child.stdin!.write(`${JSON.stringify(request)}\n`);
+    child.stdin!.write(`${toAsciiJson(request)}\n`);
     return answer;
   };
   return Object.assign(ask, { ready: next<unknown>() });
+}
+
+/** JSON in ASCII: readers of lines also break at U+2028 and its like. */
+function toAsciiJson(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[\u0080-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 /** Ends the process and waits until it is gone. */
