@@ -36,7 +36,7 @@ if (values.help) {
 const threads = availableParallelism();
 const note = (line: string) => console.error(line);
 
-await using mesh = await startMesh({
+const mesh = await startMesh({
   env: { QUETZAL_RUNNING_MAX: "64", QUETZAL_LOG_LEVEL: "warn" },
 });
 note("measuring latency and throughput, engine and mesh in turn ...");
@@ -69,6 +69,8 @@ const result = {
 mkdirSync("bench-results", { recursive: true });
 writeFileSync("bench-results/mesh.json", JSON.stringify(result, null, 2));
 console.log(values.json ? JSON.stringify(result) : table());
+await mesh[Symbol.asyncDispose]();
+process.exit(0);
 
 function spreads(series: Record<string, number[]>) {
   return Object.fromEntries(
@@ -157,4 +159,3 @@ function table(): string {
     ),
   ].join("\n");
 }
-process.exit(0);

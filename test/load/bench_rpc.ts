@@ -29,8 +29,8 @@ if (values.help) {
 }
 
 const env = { QUETZAL_RUNNING_MAX: "64", QUETZAL_LOG_LEVEL: "warn" };
-await using bun = await startMesh({ runtime: "bun", env });
-await using deno = await startMesh({ runtime: "deno", env });
+const bun = await startMesh({ runtime: "bun", env });
+const deno = await startMesh({ runtime: "deno", env });
 const probe = await runProbe({ bun: bun.grpcAddress, deno: deno.grpcAddress }, {
   rounds: Number(values.rounds),
   pairs: Number(values.pairs),
@@ -58,6 +58,8 @@ const result = {
 mkdirSync("bench-results", { recursive: true });
 writeFileSync("bench-results/rpc.json", JSON.stringify(result, null, 2));
 console.log(values.json ? JSON.stringify(result) : table());
+await bun[Symbol.asyncDispose]();
+await deno[Symbol.asyncDispose]();
 process.exit(0);
 
 function table(): string {
