@@ -51,6 +51,8 @@ async function runVitest(args: readonly string[]): Promise<number> {
   const child = spawn(process.execPath, [
     "run",
     "-A",
+    // Without it Deno asks the registry about packages that are there.
+    "--cached-only",
     join(root, "node_modules/vitest/vitest.mjs"),
     "run",
     "--reporter=default",

@@ -26,7 +26,8 @@ export function chooseRuntime(
   const deno = {
     name: "deno",
     program: denoProgram,
-    args: ["run", "-A"],
+    // Without --cached-only it asks the registry about packages that are there.
+    args: ["run", "-A", "--cached-only"],
   } as const;
   if (wanted === "deno") return deno;
   if (bunProgram === undefined) {
