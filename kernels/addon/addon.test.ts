@@ -182,9 +182,9 @@ describe("loadModel() rejects, with a message,", () => {
     ["a weight id out of range", op(Opcode.matmul, 5, -2), /weight id/],
     ["a weight of another shape", op(Opcode.matmul, 5, 1), /needs weight/],
     [
-      "a vector in a matrix's place",
-      op(Opcode.embed, 5, 1),
-      /op 0 \(embed\)|op \d+/,
+      "a matrix in a vector's place",
+      op(Opcode.rmsNorm, 5, 0),
+      /as a vector of 64/,
     ],
     ["groups that do not divide", op(Opcode.rmsNorm, 7, 3), /groups/],
     ["an epsilon of NaN", op(Opcode.rmsNorm, 13, nan), /epsilon/],
