@@ -1,0 +1,127 @@
+/** One trace from the client's `traceparent` to the decode call. */
+import { deepEqual, equal, ok } from "node:assert/strict";
+import { context, propagation, trace } from "@opentelemetry/api";
+import {
+  InMemorySpanExporter,
+  NodeTracerProvider,
+  SimpleSpanProcessor,
+} from "@opentelemetry/sdk-trace-node";
+import { afterAll, afterEach, beforeAll, test } from "vitest";
+import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
+import { says, type TestRouter, testRouter } from "../testing/demo.ts";
+import type { FakeDecode } from "../testing/fake_decode.ts";
+import { workerRecord } from "../testing/records.ts";
+
+const exporter = new InMemorySpanExporter();
+let mesh: TestRouter;
+let worker: FakeDecode;
+let fails = false;
+
+beforeAll(async () => {
+  new NodeTracerProvider({
+    spanProcessors: [new SimpleSpanProcessor(exporter)],
+  }).register();
+  mesh = await testRouter();
+  worker = await mesh.worker({
+    script: says(mesh.model, "Hello."),
+    onToken: () => {
+      if (!fails) return;
+      fails = false;
+      throw new MeshError(Code.unavailable, "going down");
+    },
+  });
+});
+afterEach(() => exporter.reset());
+afterAll(async () => {
+  await mesh[Symbol.asyncDispose]();
+  trace.disable();
+  context.disable();
+  propagation.disable();
+});
+
+const traceId = "4bf92f3577b34da6a3ce929d0e0e4736";
+const headers = {
+  "content-type": "application/json",
+  traceparent: `00-${traceId}-00f067aa0ba902b7-01`,
+};
+const body = {
+  model: "demo",
+  messages: [{ role: "user", content: "word ".repeat(100) }],
+};
+
+function byName(name: string) {
+  return exporter.getFinishedSpans().filter((span) => span.name === name);
+}
+
+for (const stream of [false, true]) {
+  test(`spans nest from the client to the worker (stream: ${stream})`, async () => {
+    const response = await mesh.post("/v1/chat/completions", {
+      ...body,
+      stream,
+    }, { headers });
+    equal(response.headers.get("x-trace-id"), traceId);
+    await response.text();
+    const spans = exporter.getFinishedSpans();
+    deepEqual(
+      new Set(spans.map((span) => span.spanContext().traceId)),
+      new Set([traceId]),
+    );
+    const [root] = byName("POST /v1/chat/completions");
+    const [tokenize] = byName("tokenize");
+    const [chat] = byName("chat demo");
+    const [route] = byName("route");
+    const [decode] = byName("decode");
+    equal(root.parentSpanContext?.spanId, "00f067aa0ba902b7");
+    equal(tokenize.parentSpanContext?.spanId, root.spanContext().spanId);
+    equal(chat.parentSpanContext?.spanId, root.spanContext().spanId);
+    equal(route.parentSpanContext?.spanId, chat.spanContext().spanId);
+    equal(decode.parentSpanContext?.spanId, chat.spanContext().spanId);
+    equal(root.attributes["http.response.status_code"], 200);
+    equal(chat.attributes["gen_ai.usage.output_tokens"], 2);
+    deepEqual(chat.attributes["gen_ai.response.finish_reasons"], ["stop"]);
+    equal(
+      worker.calls.at(-1)?.header("traceparent"),
+      `00-${traceId}-${decode.spanContext().spanId}-01`,
+    );
+  });
+}
+
+test("the route span tells every candidate's score and why there is no prefill worker", async () => {
+  await mesh.post("/v1/chat/completions", body, { headers });
+  const [route] = byName("route");
+  equal(
+    route.attributes["quetzal.routing.prefill_reason"],
+    "no prefill worker",
+  );
+  equal(route.attributes["quetzal.routing.policy"], "prefix-affinity");
+  const [candidate] = route.events;
+  equal(candidate.attributes?.["quetzal.worker.id"], "decode-0");
+  ok(Number.isFinite(candidate.attributes?.["quetzal.routing.score"]));
+});
+
+test("a prefill worker is named to the decode worker", async () => {
+  await mesh.bus.putWorker(
+    workerRecord("p", { role: "prefill", address: "10.0.0.9:5" }),
+  );
+  while (worker.requests.at(-1)?.prefillAddress !== "10.0.0.9:5") {
+    await mesh.post("/v1/chat/completions", body, { headers });
+  }
+  equal(
+    byName("route").at(-1)?.attributes["quetzal.routing.prefill_worker"],
+    "p",
+  );
+});
+
+test("a replay is a second route and decode span, the failed one says why", async () => {
+  fails = true;
+  const response = await mesh.post("/v1/chat/completions", body, { headers });
+  equal((await response.json()).choices[0].message.content, "Hello.");
+  deepEqual(byName("decode").map((span) => span.status.message), [
+    "going down",
+    undefined,
+  ]);
+  deepEqual(
+    byName("route").map((span) => span.attributes["quetzal.routing.attempt"]),
+    [1, 2],
+  );
+});
