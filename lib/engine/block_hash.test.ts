@@ -14,11 +14,15 @@ test("blockHashes() names full blocks only, 32 hex digits each", () => {
 test("a name is sha256 over the name before and the ids, first 16 bytes", () => {
   const first16 = (bytes: Uint8Array) =>
     createHash("sha256").update(bytes).digest().subarray(0, 16);
-  const little = (begin: number) => Buffer.from(ids.slice(begin, begin + 16).buffer);
+  const little = (begin: number) =>
+    Buffer.from(ids.slice(begin, begin + 16).buffer);
   const root = first16(Buffer.from("model"));
   const first = first16(Buffer.concat([root, little(0)]));
   const second = first16(Buffer.concat([first, little(16)]));
-  deepEqual(blockHashes("model", ids), [first.toString("hex"), second.toString("hex")]);
+  deepEqual(blockHashes("model", ids), [
+    first.toString("hex"),
+    second.toString("hex"),
+  ]);
 });
 
 test("a name depends on the model and on every token before", () => {

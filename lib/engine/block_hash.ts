@@ -40,8 +40,14 @@ export class HashChain {
 }
 
 /** Names of all full blocks of a prompt, in order; 32 hex digits each. */
-export function blockHashes(fingerprint: string, tokenIds: Int32Array): string[] {
+export function blockHashes(
+  fingerprint: string,
+  tokenIds: Int32Array,
+): string[] {
   const chain = new HashChain(fingerprint);
   const count = Math.floor(tokenIds.length / blockTokens);
-  return Array.from({ length: count }, (_, i) => chain.next(tokenIds, i * blockTokens));
+  return Array.from(
+    { length: count },
+    (_, i) => chain.next(tokenIds, i * blockTokens),
+  );
 }

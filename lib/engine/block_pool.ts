@@ -51,7 +51,10 @@ export class BlockPool {
 
   /** One holder fewer; returns how many are left. A block without holders is set aside. */
   drop(blockId: number): number {
-    ok(this.#holders[blockId] > 0, `block ${blockId} is dropped by nobody's holder`);
+    ok(
+      this.#holders[blockId] > 0,
+      `block ${blockId} is dropped by nobody's holder`,
+    );
     return --this.#holders[blockId];
   }
 

@@ -11,7 +11,10 @@ export interface SequenceLimits {
 }
 
 /** Throws `MeshError(invalidArgument)` that names the field at fault. */
-export function checkSequence(spec: SequenceSpec, limits: SequenceLimits): void {
+export function checkSequence(
+  spec: SequenceSpec,
+  limits: SequenceLimits,
+): void {
   checkIds(spec, limits);
   checkSampling(spec, limits.vocabSize);
 }
@@ -50,7 +53,9 @@ function checkIds(spec: SequenceSpec, limits: SequenceLimits): void {
     throw refused(
       spec,
       "maxTokens",
-      `needs an integer of at least ${emittedIds.length + 1}, found ${maxTokens}`,
+      `needs an integer of at least ${
+        emittedIds.length + 1
+      }, found ${maxTokens}`,
     );
   }
 }
@@ -76,31 +81,53 @@ function checkSampling(spec: SequenceSpec, vocabSize: number): void {
   for (const [field, low, high] of ranges) {
     const value = sampling[field];
     if (value >= low && value <= high) continue;
-    throw refused(spec, `sampling.${field}`, `needs ${low}..${high}, found ${value}`);
+    throw refused(
+      spec,
+      `sampling.${field}`,
+      `needs ${low}..${high}, found ${value}`,
+    );
   }
   for (const field of ["topK", "minTokens"] as const) {
     const value = sampling[field];
     if (Number.isInteger(value) && value >= 0) continue;
-    throw refused(spec, `sampling.${field}`, `needs an integer >= 0, found ${value}`);
+    throw refused(
+      spec,
+      `sampling.${field}`,
+      `needs an integer >= 0, found ${value}`,
+    );
   }
-  if (!(sampling.repetitionPenalty > 0 && sampling.repetitionPenalty < Infinity)) {
+  if (
+    !(sampling.repetitionPenalty > 0 && sampling.repetitionPenalty < Infinity)
+  ) {
     const found = sampling.repetitionPenalty;
-    throw refused(spec, "sampling.repetitionPenalty", `needs a number > 0, found ${found}`);
+    throw refused(
+      spec,
+      "sampling.repetitionPenalty",
+      `needs a number > 0, found ${found}`,
+    );
   }
   const top = sampling.topLogprobs;
-  if (top !== undefined && !(Number.isInteger(top) && top >= 0 && top <= topLogprobsMax)) {
-    throw refused(spec, "sampling.topLogprobs", `needs 0..${topLogprobsMax}, found ${top}`);
+  if (
+    top !== undefined &&
+    !(Number.isInteger(top) && top >= 0 && top <= topLogprobsMax)
+  ) {
+    throw refused(
+      spec,
+      "sampling.topLogprobs",
+      `needs 0..${topLogprobsMax}, found ${top}`,
+    );
   }
   checkTokenChoices(spec, vocabSize);
 }
 
-const ranges: readonly (readonly [keyof Sampling & NumberField, number, number])[] = [
-  ["temperature", 0, 100],
-  ["topP", 0, 1],
-  ["minP", 0, 1],
-  ["presencePenalty", -2, 2],
-  ["frequencyPenalty", -2, 2],
-];
+const ranges:
+  readonly (readonly [keyof Sampling & NumberField, number, number])[] = [
+    ["temperature", 0, 100],
+    ["topP", 0, 1],
+    ["minP", 0, 1],
+    ["presencePenalty", -2, 2],
+    ["frequencyPenalty", -2, 2],
+  ];
 
 type NumberField =
   | "temperature"
@@ -110,7 +137,8 @@ type NumberField =
   | "frequencyPenalty";
 
 function checkTokenChoices(spec: SequenceSpec, vocabSize: number): void {
-  const inside = (id: number) => Number.isInteger(id) && id >= 0 && id < vocabSize;
+  const inside = (id: number) =>
+    Number.isInteger(id) && id >= 0 && id < vocabSize;
   for (const [id, bias] of spec.sampling.logitBias) {
     if (inside(id) && (Number.isFinite(bias) || bias === -Infinity)) continue;
     throw refused(

@@ -21,7 +21,10 @@ interface Arrival {
 const arrival = fc.record<Arrival>({
   // Few seeds, so that prompts share beginnings and whole blocks.
   promptSeed: fc.integer({ min: 1, max: 8 }),
-  promptLength: fc.oneof(fc.integer({ min: 1, max: 90 }), fc.integer({ min: 8, max: 30 })),
+  promptLength: fc.oneof(
+    fc.integer({ min: 1, max: 90 }),
+    fc.integer({ min: 8, max: 30 }),
+  ),
   maxTokens: fc.oneof(fc.integer({ min: 1, max: 50 }), fc.constant(50)),
   afterSteps: fc.nat(9),
   abortAfterSteps: fc.option(fc.nat(60), { nil: undefined, freq: 2 }),
@@ -29,7 +32,9 @@ const arrival = fc.record<Arrival>({
   fetch: fc.constantFrom("none", "none", "none", "fails", "slow"),
 });
 
-function partsOf({ promptSeed, promptLength, maxTokens, temperature }: Arrival) {
+function partsOf(
+  { promptSeed, promptLength, maxTokens, temperature }: Arrival,
+) {
   const sampling: Partial<Sampling> = {
     temperature,
     seed: BigInt(promptSeed),
@@ -52,58 +57,69 @@ async function alone(arrival: Arrival): Promise<readonly number[]> {
   return ids;
 }
 
-test("tokens are those of an undisturbed run, and all blocks come back", async () => {
-  let preemptions = 0;
-  let aborts = 0;
-  await fc.assert(
-    fc.asyncProperty(
-      fc.array(arrival, { minLength: 4, maxLength: 16 }),
-      fc.integer({ min: 9, max: 14 }),
-      fc.constantFrom(8, 17, 64),
-      async (arrivals, kvBlocks, rowsMax) => {
-        const warnings: string[] = [];
-        const { engine, model } = createToyEngine({
-          kvBlocks,
-          rowsMax,
-          onWarning: (message) => warnings.push(message),
-        });
-        await using _ = engine;
-        const steps = async (count: number) => {
-          for (let i = 0; i < count; i++) {
-            await new Promise((resolve) => setImmediate(resolve));
-          }
-        };
-        await Promise.all(arrivals.map(async (arrival) => {
-          await steps(arrival.afterSteps);
-          const controller = new AbortController();
-          const { abortAfterSteps } = arrival;
-          if (abortAfterSteps !== undefined) {
-            steps(abortAfterSteps).then(() => controller.abort("left"));
-          }
-          const fetchKv = arrival.fetch === "none" ? undefined : async () => {
-            await steps(arrival.fetch === "slow" ? 30 : 3);
-            if (arrival.fetch === "fails") throw new Error("no KV today");
-            return { tokens: 0 };
+test(
+  "tokens are those of an undisturbed run, and all blocks come back",
+  async () => {
+    let preemptions = 0;
+    let aborts = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(arrival, { minLength: 4, maxLength: 16 }),
+        fc.integer({ min: 9, max: 14 }),
+        fc.constantFrom(8, 17, 64),
+        async (arrivals, kvBlocks, rowsMax) => {
+          const warnings: string[] = [];
+          const { engine, model } = createToyEngine({
+            kvBlocks,
+            rowsMax,
+            onWarning: (message) => warnings.push(message),
+          });
+          await using _ = engine;
+          const steps = async (count: number) => {
+            for (let i = 0; i < count; i++) {
+              await new Promise((resolve) => setImmediate(resolve));
+            }
           };
-          const options = { signal: controller.signal, fetchKv };
-          try {
-            const { ids, finished } = await run(engine, partsOf(arrival), options);
-            preemptions += finished.preemptions;
-            deepEqual(ids, await alone(arrival));
-          } catch (error) {
-            if (error !== "left") throw error;
-            aborts++;
-          }
-        }));
-        await steps(40);
-        equal(engine.status().running + engine.status().waiting, 0);
-        equal(engine.status().blocksFree, kvBlocks);
-        ok(warnings.every((warning) => warning.includes("did not arrive")), warnings[0]);
-        equal(model.closed, false);
-      },
-    ),
-    { numRuns: 60 },
-  );
-  ok(preemptions > 3, `only ${preemptions} preemptions were tried`);
-  ok(aborts > 20, `only ${aborts} aborts were tried`);
-}, 60_000);
+          await Promise.all(arrivals.map(async (arrival) => {
+            await steps(arrival.afterSteps);
+            const controller = new AbortController();
+            const { abortAfterSteps } = arrival;
+            if (abortAfterSteps !== undefined) {
+              steps(abortAfterSteps).then(() => controller.abort("left"));
+            }
+            const fetchKv = arrival.fetch === "none" ? undefined : async () => {
+              await steps(arrival.fetch === "slow" ? 30 : 3);
+              if (arrival.fetch === "fails") throw new Error("no KV today");
+              return { tokens: 0 };
+            };
+            const options = { signal: controller.signal, fetchKv };
+            try {
+              const { ids, finished } = await run(
+                engine,
+                partsOf(arrival),
+                options,
+              );
+              preemptions += finished.preemptions;
+              deepEqual(ids, await alone(arrival));
+            } catch (error) {
+              if (error !== "left") throw error;
+              aborts++;
+            }
+          }));
+          await steps(40);
+          equal(engine.status().running + engine.status().waiting, 0);
+          equal(engine.status().blocksFree, kvBlocks);
+          ok(
+            warnings.every((warning) => warning.includes("did not arrive")),
+            warnings[0],
+          );
+          equal(model.closed, false);
+        },
+      ),
+      { numRuns: 60 },
+    );
+    ok(preemptions > 3, `only ${preemptions} preemptions were tried`);
+    ok(aborts > 20, `only ${aborts} aborts were tried`);
+  },
+  60_000,
+);

@@ -53,20 +53,33 @@ test("refusals name the field", async () => {
     ["sampling.temperature", { prompt: [0], sampling: { temperature: NaN } }],
     ["sampling.topP", { prompt: [0], sampling: { topP: 1.5 } }],
     ["sampling.topK", { prompt: [0], sampling: { topK: -1 } }],
-    ["sampling.repetitionPenalty", { prompt: [0], sampling: { repetitionPenalty: 0 } }],
+    ["sampling.repetitionPenalty", {
+      prompt: [0],
+      sampling: { repetitionPenalty: 0 },
+    }],
     ["sampling.topLogprobs", { prompt: [0], sampling: { topLogprobs: 21 } }],
-    ["sampling.logitBias[97]", { prompt: [0], sampling: { logitBias: new Map([[97, 1]]) } }],
+    ["sampling.logitBias[97]", {
+      prompt: [0],
+      sampling: { logitBias: new Map([[97, 1]]) },
+    }],
     ["sampling.stopIds", { prompt: [0], sampling: { stopIds: [97] } }],
   ];
   for (const [field, parts] of cases) {
-    await rejects(run(toy, parts), { code: Code.invalidArgument, field }, field);
+    await rejects(
+      run(toy, parts),
+      { code: Code.invalidArgument, field },
+      field,
+    );
   }
   equal((await run(toy, { prompt: promptOf(60), maxTokens: 5 })).ids.length, 5);
 });
 
 test("generation ends at the context length", async () => {
   await using toy = createToyEngine({ contextLength: 48 }).engine;
-  const { ids, finished } = await run(toy, { prompt: promptOf(40), maxTokens: 100 });
+  const { ids, finished } = await run(toy, {
+    prompt: promptOf(40),
+    maxTokens: 100,
+  });
   equal(ids.length, 8);
   equal(finished.reason, "length");
   equal((await run(toy, { prompt: promptOf(48), maxTokens: 9 })).ids.length, 1);
@@ -82,11 +95,14 @@ test("a full waiting queue answers at once and says when to come back", async ()
   const first = run(toy, { prompt: [1] });
   await until(() => toy.status().running === 1);
   const second = run(toy, { prompt: [2] });
-  await rejects(run(toy, { prompt: [3] }), (error: { code: number; retryAfterMs: number }) => {
-    equal(error.code, Code.resourceExhausted);
-    ok(error.retryAfterMs > 0);
-    return true;
-  });
+  await rejects(
+    run(toy, { prompt: [3] }),
+    (error: { code: number; retryAfterMs: number }) => {
+      equal(error.code, Code.resourceExhausted);
+      ok(error.retryAfterMs > 0);
+      return true;
+    },
+  );
   gate.resolve();
   equal((await first).ids.length + (await second).ids.length, 32);
 });
@@ -124,8 +140,10 @@ test("an aborted signal stops a waiting sequence and one that never began", asyn
   controller.abort(new Error("left"));
   equal(toy.status().waiting, 0);
   await rejects(waiting, /left/);
-  await rejects(run(toy, { prompt: [3] }, { signal: AbortSignal.abort("gone") }), (reason) =>
-    reason === "gone");
+  await rejects(
+    run(toy, { prompt: [3] }, { signal: AbortSignal.abort("gone") }),
+    (reason) => reason === "gone",
+  );
   gate.resolve();
   await first;
 });
@@ -134,7 +152,10 @@ test("a reader that leaves early cancels its sequence", async () => {
   await using toy = createToyEngine().engine;
   const { signal } = new AbortController();
   for await (
-    const event of toy.generate(spec({ prompt: promptOf(20), maxTokens: 400 }), { signal })
+    const event of toy.generate(
+      spec({ prompt: promptOf(20), maxTokens: 400 }),
+      { signal },
+    )
   ) {
     if (event.kind === "tokens") break;
   }
@@ -149,9 +170,14 @@ test("a failed step ends its sequences; the engine goes on", async () => {
       if (broken) throw new Error("out of luck");
     },
   }).engine;
-  const both = [1, 2].map((id) => watched(run(toy, { prompt: [id], requestId: `s${id}` })));
+  const both = [1, 2].map((id) =>
+    watched(run(toy, { prompt: [id], requestId: `s${id}` }))
+  );
   for (const one of both) {
-    await rejects(one, { code: Code.internal, message: /its step failed: out of luck/ });
+    await rejects(one, {
+      code: Code.internal,
+      message: /its step failed: out of luck/,
+    });
   }
   broken = false;
   equal((await run(toy, { prompt: [1] })).ids.length, 16);
@@ -160,7 +186,9 @@ test("a failed step ends its sequences; the engine goes on", async () => {
 
 test("dispose ends what runs and waits with unavailable, then closes the model", async () => {
   const { engine, model } = createToyEngine({ runningMax: 1 });
-  const both = [1, 2].map((id) => watched(run(engine, { prompt: [id], maxTokens: 400 })));
+  const both = [1, 2].map((id) =>
+    watched(run(engine, { prompt: [id], maxTokens: 400 }))
+  );
   await until(() => engine.status().waiting === 1);
   await engine[Symbol.asyncDispose]();
   for (const one of both) await rejects(one, { code: Code.unavailable });

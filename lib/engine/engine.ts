@@ -8,7 +8,11 @@
  */
 import { Code, MeshError } from "../errors/mesh_error.ts";
 import { blockTokens } from "./block_hash.ts";
-import { checkFits, checkSequence, type SequenceLimits } from "./check_sequence.ts";
+import {
+  checkFits,
+  checkSequence,
+  type SequenceLimits,
+} from "./check_sequence.ts";
 import type { EventQueue } from "./event_queue.ts";
 import { Generation } from "./generation.ts";
 import { KvFetches } from "./kv_fetches.ts";
@@ -110,12 +114,17 @@ export class StepEngine implements Engine {
     spec: SequenceSpec,
     { signal, fetchKv }: { signal: AbortSignal; fetchKv?: KvFetcher },
   ): AsyncIterable<SequenceEvent> {
-    return { [Symbol.asyncIterator]: () => this.#generate(spec, signal, fetchKv) };
+    return {
+      [Symbol.asyncIterator]: () => this.#generate(spec, signal, fetchKv),
+    };
   }
 
   prefill(
     spec: SequenceSpec,
-    options: { signal: AbortSignal; onBlocks?: (progress: PrefillProgress) => void },
+    options: {
+      signal: AbortSignal;
+      onBlocks?: (progress: PrefillProgress) => void;
+    },
   ): Promise<PrefillResult> {
     const owner = new PromptRun({
       now: this.#now,
@@ -123,13 +132,20 @@ export class StepEngine implements Engine {
       blockBytes: this.#blockBytes,
       release: (blockIds) => this.#releasePrompt(blockIds),
     });
-    this.#enter(spec, spec.promptIds.length + spec.emittedIds.length, owner, options);
+    this.#enter(
+      spec,
+      spec.promptIds.length + spec.emittedIds.length,
+      owner,
+      options,
+    );
     return owner.result;
   }
 
   onCacheChange(listener: CacheListener): Disposable {
     this.#cacheListeners.add(listener);
-    return { [Symbol.dispose]: () => void this.#cacheListeners.delete(listener) };
+    return {
+      [Symbol.dispose]: () => void this.#cacheListeners.delete(listener),
+    };
   }
 
   cachedHashes(): readonly string[] {
@@ -183,7 +199,9 @@ export class StepEngine implements Engine {
         fetchKv,
         arrivedMs: this.#now(),
       });
-      if (!this.#scheduler.enqueue(sequence)) throw this.#queueFull(spec.requestId);
+      if (!this.#scheduler.enqueue(sequence)) {
+        throw this.#queueFull(spec.requestId);
+      }
       this.#watch(sequence, signal);
       this.#wake();
       return sequence;
@@ -258,7 +276,9 @@ export class StepEngine implements Engine {
     const cancelled = this.#cancelled;
     this.#cancelled = [];
     for (const sequence of cancelled) {
-      if (sequence.phase === "waiting" || sequence.phase === "running") this.#end(sequence);
+      if (sequence.phase === "waiting" || sequence.phase === "running") {
+        this.#end(sequence);
+      }
     }
   }
 
@@ -274,7 +294,10 @@ export class StepEngine implements Engine {
   }
 
   #handOut(plan: StepPlan, output: StepOutput): void {
-    const step = { batchSize: plan.sequences.length, stepUs: Math.round(output.stepUs) };
+    const step = {
+      batchSize: plan.sequences.length,
+      stepUs: Math.round(output.stepUs),
+    };
     let outRow = 0;
     for (let i = 0; i < plan.sequences.length; i++) {
       const sequence = plan.sequences[i];
@@ -283,7 +306,9 @@ export class StepEngine implements Engine {
       const token = chooses ? readToken(output, outRow++, sequence) : undefined;
       if (sequence.cancelled) continue;
       this.#scheduler.advance(sequence, rowCount);
-      if (this.#progressed(sequence) && token) this.#choose(sequence, token, step);
+      if (this.#progressed(sequence) && token) {
+        this.#choose(sequence, token, step);
+      }
     }
   }
 
@@ -309,9 +334,13 @@ export class StepEngine implements Engine {
 
   #failStep(plan: StepPlan, cause: unknown): void {
     const detail = cause instanceof Error ? cause.message : String(cause);
-    this.#onWarning(`A step of ${plan.sequences.length} sequences failed`, cause);
+    this.#onWarning(
+      `A step of ${plan.sequences.length} sequences failed`,
+      cause,
+    );
     for (const sequence of [...plan.sequences]) {
-      const message = `Cannot run sequence "${sequence.spec.requestId}": its step failed: ${detail}`;
+      const message =
+        `Cannot run sequence "${sequence.spec.requestId}": its step failed: ${detail}`;
       this.#fail(sequence, new MeshError(Code.internal, message, { cause }));
     }
   }
@@ -320,11 +349,15 @@ export class StepEngine implements Engine {
     let decodeRows = 0;
     for (let i = 0; i < plan.sequences.length; i++) {
       const sequence = plan.sequences[i];
-      if (sequence.tokenCount > sequence.givenCount) decodeRows += plan.rowCounts[i];
+      if (sequence.tokenCount > sequence.givenCount) {
+        decodeRows += plan.rowCounts[i];
+      }
     }
     const nowMs = this.#now();
     if (decodeRows > 0) this.#decodeRate.add(decodeRows, nowMs);
-    if (plan.rows > decodeRows) this.#prefillRate.add(plan.rows - decodeRows, nowMs);
+    if (plan.rows > decodeRows) {
+      this.#prefillRate.add(plan.rows - decodeRows, nowMs);
+    }
   }
 
   #reportCacheChange(): void {
@@ -357,19 +390,31 @@ export class StepEngine implements Engine {
       this.#end(sequence);
     } else {
       sequence.phase = "running";
-      this.#accept(sequence, result?.tokens ?? sequence.kvCount, result?.firstToken);
+      this.#accept(
+        sequence,
+        result?.tokens ?? sequence.kvCount,
+        result?.firstToken,
+      );
     }
     this.#wake();
   }
 
   /** Leading `tokens` tokens have their KV now. */
-  #accept(sequence: Sequence, tokens: number, firstToken: EngineToken | undefined): void {
+  #accept(
+    sequence: Sequence,
+    tokens: number,
+    firstToken: EngineToken | undefined,
+  ): void {
     // Without a first token the last token must be computed here for its logits.
-    const kvTokens = firstToken ? tokens : Math.min(tokens, sequence.tokenCount - 1);
+    const kvTokens = firstToken
+      ? tokens
+      : Math.min(tokens, sequence.tokenCount - 1);
     const arrived = Math.max(0, kvTokens - sequence.kvCount);
     sequence.transferredTokens = arrived;
     this.#scheduler.advance(sequence, arrived);
-    if (firstToken) this.#choose(sequence, firstToken, { batchSize: 1, stepUs: 0 });
+    if (firstToken) {
+      this.#choose(sequence, firstToken, { batchSize: 1, stepUs: 0 });
+    }
   }
 
   readonly #blockBytes = (blockId: number): Uint8Array => {
@@ -378,7 +423,9 @@ export class StepEngine implements Engine {
   };
 
   #releasePrompt(blockIds: Int32Array): void {
-    for (let i = blockIds.length - 1; i >= 0; i--) this.#cache.release(blockIds[i]);
+    for (let i = blockIds.length - 1; i >= 0; i--) {
+      this.#cache.release(blockIds[i]);
+    }
     this.#wake();
   }
 

@@ -46,7 +46,10 @@ export interface EngineLimits {
 }
 
 /** Throws one `MeshError(invalidArgument)` that lists all faults. */
-export function chooseLimits(options: EngineOptions, model: ModelFile): EngineLimits {
+export function chooseLimits(
+  options: EngineOptions,
+  model: ModelFile,
+): EngineLimits {
   const rowsMax = options.rowsMax ?? 256;
   const runningMax = options.runningMax ?? Math.min(64, rowsMax);
   const limits = {
@@ -54,7 +57,8 @@ export function chooseLimits(options: EngineOptions, model: ModelFile): EngineLi
     rowsMax,
     runningMax,
     waitingMax: options.waitingMax ?? 256,
-    kvBlocks: options.kvBlocks ?? defaultBlocks(options.kvBytes, runningMax, model),
+    kvBlocks: options.kvBlocks ??
+      defaultBlocks(options.kvBytes, runningMax, model),
   };
   const ranges: Record<keyof EngineLimits, number> = {
     threads: threadsMax,
@@ -82,7 +86,9 @@ export function chooseIsa(wanted: string | undefined, native: Native): Isa {
   if (found) return found;
   throw new MeshError(
     Code.failedPrecondition,
-    `Cannot create an engine: isa: needs one of ${supported.join(", ")}, found ${wanted}`,
+    `Cannot create an engine: isa: needs one of ${
+      supported.join(", ")
+    }, found ${wanted}`,
   );
 }
 

@@ -30,7 +30,9 @@ export class EventQueue<T> implements AsyncIterableIterator<T> {
   end(): void {
     if (this.#closed) return;
     this.#closed = true;
-    if (this.#reader) this.#takeReader().resolve({ done: true, value: undefined });
+    if (this.#reader) {
+      this.#takeReader().resolve({ done: true, value: undefined });
+    }
   }
 
   /** Nothing follows; the reader gets what is queued, then the reason. */

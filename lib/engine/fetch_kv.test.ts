@@ -11,17 +11,26 @@ function prefill(engine: Engine, ids = prompt): Promise<PrefillResult> {
 }
 
 /** Copies blocks of another engine's prompt, as a transport would. */
-function copying(source: PrefillResult, tokens: number, first: boolean): KvFetcher {
+function copying(
+  source: PrefillResult,
+  tokens: number,
+  first: boolean,
+): KvFetcher {
   return (request) => {
     for (let i = request.haveTokens / 16; i < Math.ceil(tokens / 16); i++) {
       request.blockBytes(i).set(source.kv.blockBytes(i));
     }
-    return Promise.resolve(first ? { tokens, firstToken: source.firstToken } : { tokens });
+    return Promise.resolve(
+      first ? { tokens, firstToken: source.firstToken } : { tokens },
+    );
   };
 }
 
 /** What an engine on its own answers. */
-async function alone(maxTokens = 16, sampling = {}): Promise<readonly number[]> {
+async function alone(
+  maxTokens = 16,
+  sampling = {},
+): Promise<readonly number[]> {
   await using toy = createToyEngine().engine;
   return (await run(toy, { prompt, maxTokens, sampling })).ids;
 }
@@ -80,8 +89,14 @@ test("a fetch that fails, or answers nonsense, is replaced by computing", async 
     [/checksum mismatch/, garbage],
     [/needs 0\.\.50 tokens, found 51/, () => Promise.resolve({ tokens: 51 })],
     [/found 1.5/, () => Promise.resolve({ tokens: 1.5 })],
-    [/needs all 50 tokens/, () =>
-      Promise.resolve({ tokens: 16, firstToken: { id: 1, logprob: undefined, top: [] } })],
+    [
+      /needs all 50 tokens/,
+      () =>
+        Promise.resolve({
+          tokens: 16,
+          firstToken: { id: 1, logprob: undefined, top: [] },
+        }),
+    ],
     [/missing block 0\.\.3, found 4/, (request) => {
       request.blockBytes(4);
       return Promise.resolve({ tokens: 50 });
@@ -107,7 +122,10 @@ test("what the prefix cache has is not fetched, nor writable", async () => {
   const { ids } = await run(toy, { prompt }, {
     fetchKv: async (request) => {
       have = request.haveTokens;
-      await rejects(async () => request.blockBytes(2), /needs a missing block 3\.\.3/);
+      await rejects(
+        async () => request.blockBytes(2),
+        /needs a missing block 3\.\.3/,
+      );
       deepEqual(request.tokenIds, prompt);
       return { tokens: have };
     },

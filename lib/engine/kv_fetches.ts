@@ -75,7 +75,8 @@ export class KvFetches {
       haveTokens: sequence.kvCount,
       blockBytes: (index) => {
         signal.throwIfAborted();
-        const own = index >= sequence.storedCount && index < sequence.blockCount;
+        const own = index >= sequence.storedCount &&
+          index < sequence.blockCount;
         if (!own || sequence.phase !== "fetching") {
           const range = `${sequence.storedCount}..${sequence.blockCount - 1}`;
           throw new RangeError(

@@ -1,4 +1,11 @@
-import { deepEqual, equal, notEqual, ok, rejects, throws } from "node:assert/strict";
+import {
+  deepEqual,
+  equal,
+  notEqual,
+  ok,
+  rejects,
+  throws,
+} from "node:assert/strict";
 import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -46,7 +53,11 @@ test("a program gives the same tokens in chunks, in batches and from the cache",
 });
 
 test("the engine tells what the file declares", async () => {
-  await using engine = await createEngine({ path, native: referenceNative, kvBlocks: 20 });
+  await using engine = await createEngine({
+    path,
+    native: referenceNative,
+    kvBlocks: 20,
+  });
   equal(engine.contextLength, 256);
   equal(engine.vocabSize, 97);
   equal(engine.layers, 2);
@@ -77,7 +88,11 @@ test("the pool holds runningMax contexts unless told otherwise", () => {
 test("faulty options are reported together", () => {
   const model = openModel(readGguf(path));
   throws(
-    () => chooseLimits({ threads: 0, rowsMax: 4, runningMax: 5, kvBlocks: 1.5 }, model),
+    () =>
+      chooseLimits(
+        { threads: 0, rowsMax: 4, runningMax: 5, kvBlocks: 1.5 },
+        model,
+      ),
     {
       code: Code.invalidArgument,
       message: "Cannot create an engine: threads: needs 1..256, found 0; " +
@@ -87,14 +102,21 @@ test("faulty options are reported together", () => {
 });
 
 test("createEngine() names what it lacks", async () => {
-  await rejects(createEngine({ native: referenceNative }), /needs path or gguf/);
+  await rejects(
+    createEngine({ native: referenceNative }),
+    /needs path or gguf/,
+  );
   await rejects(createEngine({ path, native: referenceNative, isa: "avx9" }), {
     code: Code.failedPrecondition,
     message: "Cannot create an engine: isa: needs one of ref, found avx9",
   });
   const native = {
     ...referenceNative,
-    loadModel: () => Promise.reject(new Error("op 3: needs 64 columns, found 63")),
+    loadModel: () =>
+      Promise.reject(new Error("op 3: needs 64 columns, found 63")),
   };
-  await rejects(createEngine({ path, native }), /tiny-0.gguf": op 3: needs 64 columns/);
+  await rejects(
+    createEngine({ path, native }),
+    /tiny-0.gguf": op 3: needs 64 columns/,
+  );
 });

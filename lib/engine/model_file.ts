@@ -33,10 +33,18 @@ const sampleBytes = 4096;
  * `sampleCount` pieces spread over the weights: reading a whole model of many
  * GiB would cost longer than loading it.
  */
-function fingerprintOf({ path, fileBytes, tensors }: GgufFile, { kv }: ModelGraph): string {
+function fingerprintOf(
+  { path, fileBytes, tensors }: GgufFile,
+  { kv }: ModelGraph,
+): string {
   const hash = createHash("sha256");
-  hash.update(JSON.stringify({ version: 1, dtype: "f16", blockTokens, ...kv, fileBytes }));
-  const headerBytes = Math.min(fileBytes, ...[...tensors.values()].map((t) => t.offset));
+  hash.update(
+    JSON.stringify({ version: 1, dtype: "f16", blockTokens, ...kv, fileBytes }),
+  );
+  const headerBytes = Math.min(
+    fileBytes,
+    ...[...tensors.values()].map((t) => t.offset),
+  );
   const fd = openSync(path, "r");
   try {
     hash.update(readAt(fd, 0, headerBytes));

@@ -1,4 +1,10 @@
-import { deepEqual, equal, notDeepEqual, rejects, throws } from "node:assert/strict";
+import {
+  deepEqual,
+  equal,
+  notDeepEqual,
+  rejects,
+  throws,
+} from "node:assert/strict";
 import { test } from "vitest";
 import { createToyEngine, promptOf, run, spec } from "./testing/sequences.ts";
 
@@ -9,13 +15,16 @@ test("prefill() reports blocks in order as chunks finish, the partial one last",
   await using toy = createToyEngine({ rowsMax: 32 }).engine;
   const ranges: number[][] = [];
   const copies: Uint8Array[] = [];
-  const { kv, firstToken, computedTokens } = await toy.prefill(spec({ prompt }), {
-    signal,
-    onBlocks: ({ begin, end, blockBytes }) => {
-      ranges.push([begin, end]);
-      for (let i = begin; i < end; i++) copies.push(blockBytes(i).slice());
+  const { kv, firstToken, computedTokens } = await toy.prefill(
+    spec({ prompt }),
+    {
+      signal,
+      onBlocks: ({ begin, end, blockBytes }) => {
+        ranges.push([begin, end]);
+        for (let i = begin; i < end; i++) copies.push(blockBytes(i).slice());
+      },
     },
-  });
+  );
   using _ = kv;
   deepEqual(ranges, [[0, 2], [2, 4], [4, 5]]);
   equal(kv.tokenCount, 75);
@@ -33,7 +42,8 @@ test("cached blocks are reported before anything is computed", async () => {
   const reports: number[][] = [];
   const { kv, cachedTokens } = await toy.prefill(spec({ prompt }), {
     signal,
-    onBlocks: ({ begin, end }) => reports.push([begin, end, model.stepCount - steps]),
+    onBlocks: ({ begin, end }) =>
+      reports.push([begin, end, model.stepCount - steps]),
   });
   using _kv = kv;
   equal(cachedTokens, 64);
@@ -70,7 +80,9 @@ test("a first token that is a stop token says so", async () => {
   const plain = await toy.prefill(spec({ prompt }), { signal });
   equal(plain.stopped, false);
   const stopIds = [plain.firstToken.id];
-  const stop = await toy.prefill(spec({ prompt, sampling: { stopIds } }), { signal });
+  const stop = await toy.prefill(spec({ prompt, sampling: { stopIds } }), {
+    signal,
+  });
   equal(stop.stopped, true);
   for (const { kv } of [plain, stop]) kv[Symbol.dispose]();
   equal(toy.status().blocksFree, 64);

@@ -16,7 +16,9 @@ test("a stored block outlives its holder and can be acquired by name", () => {
 
 test("allocate() takes free blocks first, then the one unused for longest", () => {
   const cache = new PrefixCache(3);
-  const blocks = ["a", "b", "c"].map((hash) => cache.store(cache.allocate()!, hash));
+  const blocks = ["a", "b", "c"].map((hash) =>
+    cache.store(cache.allocate()!, hash)
+  );
   for (const blockId of blocks) cache.release(blockId);
   cache.release(cache.acquire("a")!);
   equal(cache.allocate(), blocks[1]);
@@ -81,7 +83,9 @@ test("free + held + reclaimable = total, whatever happens in which order", () =>
             ok(!unnamed.has(blockId), "a private block was shared");
             held.push(blockId);
           }
-        } else if (index >= 0 && action === "store" && unnamed.has(held[index])) {
+        } else if (
+          index >= 0 && action === "store" && unnamed.has(held[index])
+        ) {
           unnamed.delete(held[index]);
           held[index] = cache.store(held[index], hash);
         } else if (index >= 0 && action === "release") {

@@ -1,7 +1,12 @@
 /** A `prefill()` call: one prompt, its KV and the first token. */
 import { blockTokens } from "./block_hash.ts";
 import type { Sequence, SequenceOwner } from "./sequence.ts";
-import type { EngineToken, PrefillProgress, PrefillResult, PromptKv } from "./types.ts";
+import type {
+  EngineToken,
+  PrefillProgress,
+  PrefillResult,
+  PromptKv,
+} from "./types.ts";
 
 export interface PromptRunOptions {
   readonly now: () => number;
@@ -32,7 +37,11 @@ export class PromptRun implements SequenceOwner {
     const begin = this.#reportedCount;
     if (end <= begin) return;
     this.#reportedCount = end;
-    onBlocks?.({ begin, end, blockBytes: (index) => blockBytes(sequence.blocks[index]) });
+    onBlocks?.({
+      begin,
+      end,
+      blockBytes: (index) => blockBytes(sequence.blocks[index]),
+    });
   }
 
   chosen(sequence: Sequence, firstToken: EngineToken): boolean {
@@ -64,8 +73,12 @@ export class PromptRun implements SequenceOwner {
       blockCount: blockIds.length,
       blockBytes(index) {
         if (!held || index < 0 || index >= blockIds.length) {
-          const found = held ? `index ${index} of ${blockIds.length}` : "a disposed PromptKv";
-          throw new RangeError(`Cannot read a KV block: needs a held block, found ${found}`);
+          const found = held
+            ? `index ${index} of ${blockIds.length}`
+            : "a disposed PromptKv";
+          throw new RangeError(
+            `Cannot read a KV block: needs a held block, found ${found}`,
+          );
         }
         return blockBytes(blockIds[index]);
       },

@@ -21,7 +21,11 @@ export class SamplerState {
   readonly #otherCount: number;
   readonly #history: TokenHistory | undefined;
 
-  constructor(sampling: Sampling, promptIds: Int32Array, emittedIds: Int32Array) {
+  constructor(
+    sampling: Sampling,
+    promptIds: Int32Array,
+    emittedIds: Int32Array,
+  ) {
     this.sampling = sampling;
     this.seedLow = Number(BigInt.asIntN(32, sampling.seed));
     this.seedHigh = Number(BigInt.asIntN(32, sampling.seed >> 32n));

@@ -5,17 +5,29 @@ import { createToyEngine, promptOf, run } from "./testing/sequences.ts";
 import type { Sampling } from "./types.ts";
 
 const prompt = promptOf(20);
-const warm: Partial<Sampling> = { temperature: 1, seed: 0x1234_5678_9abc_def0n };
+const warm: Partial<Sampling> = {
+  temperature: 1,
+  seed: 0x1234_5678_9abc_def0n,
+};
 
 test("a replay with the emitted tokens goes on identically", async () => {
-  const penalties = { presencePenalty: 0.5, frequencyPenalty: 0.3, repetitionPenalty: 1.2 };
+  const penalties = {
+    presencePenalty: 0.5,
+    frequencyPenalty: 0.3,
+    repetitionPenalty: 1.2,
+  };
   for (const sampling of [{}, warm, { ...warm, ...penalties }]) {
     await using toy = createToyEngine().engine;
     const whole = await run(toy, { prompt, maxTokens: 24, sampling });
     for (const count of [1, 11, 12, 13, 23]) {
       await using other = createToyEngine().engine;
       const emitted = whole.ids.slice(0, count);
-      const rest = await run(other, { prompt, emitted, maxTokens: 24, sampling });
+      const rest = await run(other, {
+        prompt,
+        emitted,
+        maxTokens: 24,
+        sampling,
+      });
       deepEqual(rest.ids, whole.ids.slice(count));
     }
   }
@@ -23,9 +35,11 @@ test("a replay with the emitted tokens goes on identically", async () => {
 
 test("equal seeds give equal outputs side by side, other seeds others", async () => {
   await using toy = createToyEngine().engine;
-  const [a, b, c] = await Promise.all([warm, warm, { ...warm, seed: 1n }].map((sampling) =>
-    run(toy, { prompt, sampling })
-  ));
+  const [a, b, c] = await Promise.all(
+    [warm, warm, { ...warm, seed: 1n }].map((sampling) =>
+      run(toy, { prompt, sampling })
+    ),
+  );
   deepEqual(a.ids, b.ids);
   notDeepEqual(a.ids, c.ids);
 });
@@ -35,7 +49,11 @@ test("a stop token ends the sequence and is not emitted", async () => {
   const free = await run(toy, { prompt, maxTokens: 20 });
   const stopId = free.ids[7];
   const first = free.ids.indexOf(stopId);
-  const stopped = await run(toy, { prompt, maxTokens: 20, sampling: { stopIds: [stopId] } });
+  const stopped = await run(toy, {
+    prompt,
+    maxTokens: 20,
+    sampling: { stopIds: [stopId] },
+  });
   deepEqual(stopped.ids, free.ids.slice(0, first));
   equal(stopped.finished.reason, "stop");
   equal(stopped.finished.stopTokenId, stopId);
@@ -59,7 +77,11 @@ test("a bias of -Infinity forbids a token", async () => {
   await using toy = createToyEngine().engine;
   const free = await run(toy, { prompt, maxTokens: 20 });
   const logitBias = new Map([[free.ids[0], -Infinity]]);
-  const biased = await run(toy, { prompt, maxTokens: 20, sampling: { logitBias } });
+  const biased = await run(toy, {
+    prompt,
+    maxTokens: 20,
+    sampling: { logitBias },
+  });
   ok(!biased.ids.includes(free.ids[0]));
 });
 
@@ -117,10 +139,18 @@ test("log-probabilities come when asked for, with so many alternatives", async (
   await using toy = createToyEngine().engine;
   const plain = await run(toy, { prompt, maxTokens: 2 });
   deepEqual(plain.tokens[0], { id: plain.ids[0], logprob: undefined, top: [] });
-  const none = await run(toy, { prompt, maxTokens: 2, sampling: { topLogprobs: 0 } });
+  const none = await run(toy, {
+    prompt,
+    maxTokens: 2,
+    sampling: { topLogprobs: 0 },
+  });
   ok(none.tokens[0].logprob! < 0);
   deepEqual(none.tokens[0].top, []);
-  const three = await run(toy, { prompt, maxTokens: 2, sampling: { topLogprobs: 3 } });
+  const three = await run(toy, {
+    prompt,
+    maxTokens: 2,
+    sampling: { topLogprobs: 3 },
+  });
   for (const { id, logprob, top } of three.tokens) {
     equal(top.length, 3);
     deepEqual(top[0], { id, logprob });

@@ -65,7 +65,11 @@ test("decoding rows come before a prompt that arrived earlier", () => {
 
 test("the waiting queue has a size", () => {
   const { scheduler, sequences } = setUp({ prompts: [5, 5, 5], waitingMax: 2 });
-  deepEqual(sequences.map((sequence) => scheduler.enqueue(sequence)), [true, true, false]);
+  deepEqual(sequences.map((sequence) => scheduler.enqueue(sequence)), [
+    true,
+    true,
+    false,
+  ]);
 });
 
 test("no more than runningMax sequences are admitted", () => {
@@ -77,7 +81,10 @@ test("no more than runningMax sequences are admitted", () => {
 });
 
 test("a large sequence at the head is not overtaken by small ones", () => {
-  const { scheduler, sequences } = setUp({ blocks: 10, prompts: [100, 100, 5] });
+  const { scheduler, sequences } = setUp({
+    blocks: 10,
+    prompts: [100, 100, 5],
+  });
   for (const sequence of sequences) scheduler.enqueue(sequence);
   deepEqual(scheduler.admit(), [sequences[0]]);
   deepEqual(scheduler.admit(), []);

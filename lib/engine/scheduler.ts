@@ -99,7 +99,10 @@ export class Scheduler {
 
   /** Takes a sequence out, wherever it is, and frees the blocks it still has. */
   end(sequence: Sequence): void {
-    removeFrom(sequence.phase === "waiting" ? this.waiting : this.running, sequence);
+    removeFrom(
+      sequence.phase === "waiting" ? this.waiting : this.running,
+      sequence,
+    );
     sequence.phase = "ended";
     this.#releaseBlocks(sequence);
   }
@@ -111,7 +114,8 @@ export class Scheduler {
     const spare = this.running.length;
     if (spare > 0 && cache.availableCount < sequence.blocksWanted) return false;
     this.#acquireCached(sequence);
-    const needed = Math.ceil(sequence.tokenCount / blockTokens) - sequence.blockCount;
+    const needed = Math.ceil(sequence.tokenCount / blockTokens) -
+      sequence.blockCount;
     if (cache.availableCount < needed + spare) {
       sequence.blocksWanted = needed + spare;
       this.#releaseBlocks(sequence);

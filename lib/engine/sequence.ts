@@ -82,7 +82,11 @@ export class Sequence {
     this.arrivedMs = options.arrivedMs;
     this.promptCount = spec.promptIds.length;
     this.givenCount = this.promptCount + spec.emittedIds.length;
-    this.sampler = new SamplerState(spec.sampling, spec.promptIds, spec.emittedIds);
+    this.sampler = new SamplerState(
+      spec.sampling,
+      spec.promptIds,
+      spec.emittedIds,
+    );
     this.tokens = new Int32Array(this.givenCount + 64);
     this.tokens.set(spec.promptIds);
     this.tokens.set(spec.emittedIds, this.promptCount);
@@ -123,7 +127,9 @@ export class Sequence {
   /** Name of its full block `index`; all tokens of the block are known. */
   hash(index: number): string {
     while (this.#hashes.length <= index) {
-      this.#hashes.push(this.#chain.next(this.tokens, this.#hashes.length * blockTokens));
+      this.#hashes.push(
+        this.#chain.next(this.tokens, this.#hashes.length * blockTokens),
+      );
     }
     return this.#hashes[index];
   }

@@ -22,7 +22,9 @@ export class StepBatch implements Batch {
   #historyCount = 0;
   #biasCount = 0;
 
-  constructor({ rowsMax, runningMax }: { rowsMax: number; runningMax: number }) {
+  constructor(
+    { rowsMax, runningMax }: { rowsMax: number; runningMax: number },
+  ) {
     this.tokenIds = new Int32Array(rowsMax);
     this.positions = new Int32Array(rowsMax);
     this.sequenceTable = new Int32Array(4 * runningMax);
@@ -45,7 +47,10 @@ export class StepBatch implements Batch {
     this.sequenceTable[at + 1] = rowCount;
     this.sequenceTable[at + 2] = sequence.kvCount;
     this.sequenceTable[at + 3] = this.#tableCount;
-    this.#addTable(sequence, Math.ceil((sequence.kvCount + rowCount) / blockTokens));
+    this.#addTable(
+      sequence,
+      Math.ceil((sequence.kvCount + rowCount) / blockTokens),
+    );
     for (let i = 0; i < rowCount; i++) {
       this.tokenIds[this.rows] = sequence.tokens[sequence.kvCount + i];
       this.positions[this.rows++] = sequence.kvCount + i;
@@ -57,7 +62,9 @@ export class StepBatch implements Batch {
     const begin = this.#tableCount;
     this.#tableCount += count;
     this.blockTables = grown(this.blockTables, this.#tableCount);
-    for (let i = 0; i < count; i++) this.blockTables[begin + i] = sequence.blocks[i];
+    for (let i = 0; i < count; i++) {
+      this.blockTables[begin + i] = sequence.blocks[i];
+    }
   }
 
   #addOutRow(sequence: Sequence): void {
@@ -110,9 +117,14 @@ export class StepBatch implements Batch {
 }
 
 /** The same array, or a longer copy of it. */
-function grown<T extends Int32Array | Float32Array>(array: T, count: number): T {
+function grown<T extends Int32Array | Float32Array>(
+  array: T,
+  count: number,
+): T {
   if (count <= array.length) return array;
-  const longer = new (array.constructor as new (length: number) => T)(2 * count);
+  const longer = new (array.constructor as new (length: number) => T)(
+    2 * count,
+  );
   longer.set(array);
   return longer;
 }

@@ -44,7 +44,12 @@ export type SequenceEvent =
     queueUs: number;
     prefillUs: number;
   }
-  | { kind: "tokens"; tokens: readonly EngineToken[]; batchSize: number; stepUs: number }
+  | {
+    kind: "tokens";
+    tokens: readonly EngineToken[];
+    batchSize: number;
+    stepUs: number;
+  }
   | {
     kind: "finished";
     reason: "stop" | "length";
@@ -120,11 +125,16 @@ export interface Engine extends AsyncDisposable {
    */
   prefill(
     spec: SequenceSpec,
-    options: { signal: AbortSignal; onBlocks?: (progress: PrefillProgress) => void },
+    options: {
+      signal: AbortSignal;
+      onBlocks?: (progress: PrefillProgress) => void;
+    },
   ): Promise<PrefillResult>;
   /** Numbered changes of the prefix cache, for the router's index. */
   onCacheChange(
-    listener: (change: { stored: readonly string[]; removed: readonly string[] }) => void,
+    listener: (
+      change: { stored: readonly string[]; removed: readonly string[] },
+    ) => void,
   ): Disposable;
   /** Hashes of all full blocks held now. */
   cachedHashes(): readonly string[];

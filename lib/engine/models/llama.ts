@@ -8,7 +8,12 @@
  */
 import { Code, MeshError } from "../../errors/mesh_error.ts";
 import type { GgufFile, GgufMetadata } from "../../gguf/mod.ts";
-import { ProgramBuilder, RowKind, type TensorId, type WeightId } from "../program.ts";
+import {
+  ProgramBuilder,
+  RowKind,
+  type TensorId,
+  type WeightId,
+} from "../program.ts";
 import type { ModelGraph } from "./graph.ts";
 import { WeightList } from "./weight_list.ts";
 
@@ -25,7 +30,11 @@ export function buildLlama(file: GgufFile): ModelGraph {
   return {
     program: recorder.builder.build(),
     weights: list.weights,
-    kv: { layers: shape.layers, kvHeads: shape.kvHeads, headDim: shape.headDim },
+    kv: {
+      layers: shape.layers,
+      kvHeads: shape.kvHeads,
+      headDim: shape.headDim,
+    },
     contextLength: shape.contextLength,
     vocabSize: shape.vocabSize,
   };
@@ -69,19 +78,29 @@ function readShape(file: GgufFile): LlamaShape {
     vocabSize: readVocabSize(file),
   };
   if (heads % kvHeads !== 0) {
-    refuse("llama.attention.head_count_kv", `a divisor of ${heads} heads`, kvHeads);
+    refuse(
+      "llama.attention.head_count_kv",
+      `a divisor of ${heads} heads`,
+      kvHeads,
+    );
   }
   if (shape.rotatedDims % 2 !== 0 || shape.rotatedDims > headDim) {
     const needed = `an even number up to ${headDim}`;
     refuse("llama.rope.dimension_count", needed, shape.rotatedDims);
   }
-  if (!(shape.ropeBase > 0)) refuse("llama.rope.freq_base", "> 0", shape.ropeBase);
+  if (!(shape.ropeBase > 0)) {
+    refuse("llama.rope.freq_base", "> 0", shape.ropeBase);
+  }
   if (!(shape.epsilon >= 0)) {
     refuse("llama.attention.layer_norm_rms_epsilon", ">= 0", shape.epsilon);
   }
   const valueLength = positive(file, "llama.attention.value_length", headDim);
   if (valueLength !== headDim) {
-    refuse("llama.attention.value_length", `${headDim} as key_length`, valueLength);
+    refuse(
+      "llama.attention.value_length",
+      `${headDim} as key_length`,
+      valueLength,
+    );
   }
   refuseVariants(file, shape.contextLength);
   return shape;
@@ -107,7 +126,11 @@ function refuseVariants(file: GgufFile, contextLength: number): void {
   }
   const window = metadata.integer("llama.attention.sliding_window", 0);
   if (window > 0 && window < contextLength) {
-    refuse("llama.attention.sliding_window", `none below ${contextLength}`, window);
+    refuse(
+      "llama.attention.sliding_window",
+      `none below ${contextLength}`,
+      window,
+    );
   }
 }
 
@@ -116,7 +139,8 @@ function readRopeScale(file: GgufFile): number {
   const kind = metadata.string("llama.rope.scaling.type", "none");
   const legacy = metadata.number("llama.rope.scale_linear", 1);
   const factor = metadata.number("llama.rope.scaling.factor", legacy);
-  const linear = kind === "linear" || metadata.get("llama.rope.scaling.type") === undefined;
+  const linear = kind === "linear" ||
+    metadata.get("llama.rope.scaling.type") === undefined;
   if (!linear && kind !== "none") {
     refusal(file)("llama.rope.scaling.type", "none or linear", kind);
   }
@@ -130,7 +154,11 @@ function readVocabSize(file: GgufFile): number {
   const rows = file.tensors.get("token_embd.weight")?.dims[1] ?? 0;
   const declared = file.metadata.integer("llama.vocab_size", rows);
   if (rows > 0 && declared !== rows) {
-    refusal(file)("llama.vocab_size", `${rows} as token_embd.weight has rows`, declared);
+    refusal(file)(
+      "llama.vocab_size",
+      `${rows} as token_embd.weight has rows`,
+      declared,
+    );
   }
   return declared;
 }
@@ -138,7 +166,8 @@ function readVocabSize(file: GgufFile): number {
 /** A whole number > 0; one value per layer is accepted when all are the same. */
 function positive(file: GgufFile, key: string, fallback?: number): number {
   const stored = file.metadata.get(key);
-  const perLayer = stored instanceof Int32Array || stored instanceof Uint32Array;
+  const perLayer = stored instanceof Int32Array ||
+    stored instanceof Uint32Array;
   const value = perLayer ? stored[0] : file.metadata.integer(key, fallback);
   if (perLayer && stored.some((entry) => entry !== value)) {
     refusal(file)(key, "one value for all layers", [...stored].join(", "));
@@ -168,7 +197,10 @@ class LlamaRecorder {
   constructor(shape: LlamaShape, list: WeightList) {
     this.#shape = shape;
     this.#list = list;
-    this.#divisors = list.optionalVector("rope_freqs.weight", shape.rotatedDims / 2);
+    this.#divisors = list.optionalVector(
+      "rope_freqs.weight",
+      shape.rotatedDims / 2,
+    );
   }
 
   record(table: WeightId): void {
@@ -206,8 +238,20 @@ class LlamaRecorder {
     const norm = this.#list.vector(`blk.${layer}.attn_norm.weight`, width);
     builder.rmsNorm(t.normed, x, norm, { epsilon });
     this.#matmul(t.q, t.normed, `blk.${layer}.attn_q`, heads * headDim, width);
-    this.#matmul(t.k, t.normed, `blk.${layer}.attn_k`, kvHeads * headDim, width);
-    this.#matmul(t.v, t.normed, `blk.${layer}.attn_v`, kvHeads * headDim, width);
+    this.#matmul(
+      t.k,
+      t.normed,
+      `blk.${layer}.attn_k`,
+      kvHeads * headDim,
+      width,
+    );
+    this.#matmul(
+      t.v,
+      t.normed,
+      `blk.${layer}.attn_v`,
+      kvHeads * headDim,
+      width,
+    );
     this.#rotate(t.q, heads);
     this.#rotate(t.k, kvHeads);
     builder.kvWrite(layer, t.k, t.v);
@@ -238,7 +282,13 @@ class LlamaRecorder {
     const { builder } = this;
     const { heads, headDim, width, feedForward, epsilon } = this.#shape;
     const name = `blk.${layer}`;
-    this.#matmul(t.delta, attended, `${name}.attn_output`, width, heads * headDim);
+    this.#matmul(
+      t.delta,
+      attended,
+      `${name}.attn_output`,
+      width,
+      heads * headDim,
+    );
     builder.add(t.middle, x, t.delta);
     const norm = this.#list.vector(`${name}.ffn_norm.weight`, width);
     builder.rmsNorm(t.normed, t.middle, norm, { epsilon });

@@ -4,7 +4,11 @@
  * mean that the file holds a model we do not compute.
  */
 import { Code, MeshError } from "../../errors/mesh_error.ts";
-import { type GgufFile, type GgufTensor, ggmlTypeName } from "../../gguf/mod.ts";
+import {
+  ggmlTypeName,
+  type GgufFile,
+  type GgufTensor,
+} from "../../gguf/mod.ts";
 import type { WeightSpec } from "../native.ts";
 import type { WeightId } from "../program.ts";
 
@@ -73,7 +77,14 @@ export class WeightList {
     this.#check(tensor, dims, types);
     const { type, offset, bytes } = tensor;
     const id = this.weights.length as WeightId;
-    this.weights.push({ name, type, cols: dims[0], rows: dims[1] ?? 1, offset, bytes });
+    this.weights.push({
+      name,
+      type,
+      cols: dims[0],
+      rows: dims[1] ?? 1,
+      offset,
+      bytes,
+    });
     this.#idByName.set(name, id);
     return id;
   }
@@ -85,10 +96,15 @@ export class WeightList {
   ): void {
     // Trailing dimensions of 1 may be written or left out.
     const shape = dims.filter((dim, i) => i < needed.length || dim !== 1);
-    if (shape.length !== needed.length || shape.some((dim, i) => dim !== needed[i])) {
+    if (
+      shape.length !== needed.length ||
+      shape.some((dim, i) => dim !== needed[i])
+    ) {
       throw this.#refused(
         Code.invalidArgument,
-        `tensor "${name}": needs dims [${needed.join(", ")}], found [${dims.join(", ")}]`,
+        `tensor "${name}": needs dims [${needed.join(", ")}], found [${
+          dims.join(", ")
+        }]`,
       );
     }
     if (!types.has(type)) {
@@ -101,6 +117,9 @@ export class WeightList {
   }
 
   #refused(code: Code, detail: string): MeshError {
-    return new MeshError(code, `Cannot load model "${this.#file.path}": ${detail}`);
+    return new MeshError(
+      code,
+      `Cannot load model "${this.#file.path}": ${detail}`,
+    );
   }
 }

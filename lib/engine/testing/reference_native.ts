@@ -8,7 +8,13 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { dequantize } from "../../gguf/mod.ts";
 import { f16Bits, f16Value } from "../../gguf/half.ts";
-import type { Batch, KvShape, Native, NativeModel, NativeModelSpec } from "../native.ts";
+import type {
+  Batch,
+  KvShape,
+  Native,
+  NativeModel,
+  NativeModelSpec,
+} from "../native.ts";
 import { Opcode, opWords, RowKind } from "../program.ts";
 import { packOutput, sampleRow } from "./reference_sampler.ts";
 
@@ -44,7 +50,10 @@ class ReferenceModel implements NativeModel {
   constructor(spec: NativeModelSpec) {
     this.#spec = spec;
     this.#weights = readWeights(spec);
-    this.weightBytes = this.#weights.reduce((sum, { values }) => sum + values.byteLength, 0);
+    this.weightBytes = this.#weights.reduce(
+      (sum, { values }) => sum + values.byteLength,
+      0,
+    );
     this.#pool = new PagedKv(spec.kv);
     this.kv = this.#pool.bytes;
     this.kvBlockBytes = this.kv.length / spec.kv.blocks;
@@ -55,7 +64,10 @@ class ReferenceModel implements NativeModel {
     const { tensors, ops } = this.#spec.program;
     const activations = Array.from({ length: tensors.length / 2 }, (_, i) => {
       const rows = tensors[2 * i] === RowKind.rows ? batch.rows : batch.outRows;
-      return { cols: tensors[2 * i + 1], values: new Float64Array(rows * tensors[2 * i + 1]) };
+      return {
+        cols: tensors[2 * i + 1],
+        values: new Float64Array(rows * tensors[2 * i + 1]),
+      };
     });
     const sequenceOfRow = rowOwners(batch);
     let logits: Activation | undefined;
@@ -66,9 +78,11 @@ class ReferenceModel implements NativeModel {
       if (op.code === Opcode.embed) embed(dst, w0, batch);
       else if (op.code === Opcode.rmsNorm) rmsNorm(dst, a, w0, op);
       else if (op.code === Opcode.matmul) matmul(dst, a, w0, w1);
-      else if (op.code === Opcode.add) each(dst, (i) => a.values[i] + b.values[i]);
-      else if (op.code === Opcode.siluMul) each(dst, (i) => silu(a.values[i]) * b.values[i]);
-      else if (op.code === Opcode.rope) rope(dst, w0, op, batch);
+      else if (op.code === Opcode.add) {
+        each(dst, (i) => a.values[i] + b.values[i]);
+      } else if (op.code === Opcode.siluMul) {
+        each(dst, (i) => silu(a.values[i]) * b.values[i]);
+      } else if (op.code === Opcode.rope) rope(dst, w0, op, batch);
       else if (op.code === Opcode.gather) gather(dst, a, batch);
       else if (op.code === Opcode.kvWrite) {
         this.#pool.write(a, b, op.ints[0], batch, sequenceOfRow);
@@ -86,8 +100,11 @@ class ReferenceModel implements NativeModel {
 
   #sample(batch: Batch, { values, cols }: Activation) {
     batch.logits?.set(values);
-    const rows = Array.from({ length: batch.outRows }, (_, row) =>
-      sampleRow(batch, row, values.slice(row * cols, (row + 1) * cols)));
+    const rows = Array.from(
+      { length: batch.outRows },
+      (_, row) =>
+        sampleRow(batch, row, values.slice(row * cols, (row + 1) * cols)),
+    );
     return packOutput(rows, 0);
   }
 }
@@ -117,7 +134,11 @@ function readWeights({ path, weights }: NativeModelSpec): Weight[] {
       readSync(fd, raw, 0, bytes, offset);
       const values = dequantize(type, raw);
       if (values.length !== rows * cols) {
-        throw new Error(`tensor "${name}": needs ${rows * cols} values, found ${values.length}`);
+        throw new Error(
+          `tensor "${name}": needs ${
+            rows * cols
+          } values, found ${values.length}`,
+        );
       }
       return { rows, cols, values };
     });
@@ -135,7 +156,10 @@ function rowOwners({ rows, sequences, sequenceTable }: Batch): Int32Array {
   return owners;
 }
 
-function each({ values }: Activation, compute: (index: number) => number): void {
+function each(
+  { values }: Activation,
+  compute: (index: number) => number,
+): void {
   for (let i = 0; i < values.length; i++) values[i] = compute(i);
 }
 
@@ -143,33 +167,60 @@ function silu(x: number): number {
   return x / (1 + Math.exp(-x));
 }
 
-function embed({ cols, values }: Activation, table: Weight, { tokenIds }: Batch): void {
-  each({ cols, values }, (i) => table.values[tokenIds[Math.floor(i / cols)] * cols + i % cols]);
+function embed(
+  { cols, values }: Activation,
+  table: Weight,
+  { tokenIds }: Batch,
+): void {
+  each(
+    { cols, values },
+    (i) => table.values[tokenIds[Math.floor(i / cols)] * cols + i % cols],
+  );
 }
 
-function gather({ cols, values }: Activation, a: Activation, { outRowIndex }: Batch): void {
-  each({ cols, values }, (i) => a.values[outRowIndex[Math.floor(i / cols)] * cols + i % cols]);
+function gather(
+  { cols, values }: Activation,
+  a: Activation,
+  { outRowIndex }: Batch,
+): void {
+  each(
+    { cols, values },
+    (i) => a.values[outRowIndex[Math.floor(i / cols)] * cols + i % cols],
+  );
 }
 
-function rmsNorm(dst: Activation, a: Activation, { values: weight }: Weight, op: OpView): void {
+function rmsNorm(
+  dst: Activation,
+  a: Activation,
+  { values: weight }: Weight,
+  op: OpView,
+): void {
   const size = dst.cols / op.ints[0];
   for (let begin = 0; begin < dst.values.length; begin += size) {
     let squares = 0;
     for (let i = begin; i < begin + size; i++) squares += a.values[i] ** 2;
     const rms = Math.sqrt(squares / size + op.floats[0]);
     for (let i = 0; i < size; i++) {
-      dst.values[begin + i] = a.values[begin + i] / rms * weight[i % weight.length];
+      dst.values[begin + i] = a.values[begin + i] / rms *
+        weight[i % weight.length];
     }
   }
 }
 
-function matmul(dst: Activation, a: Activation, weight: Weight, bias?: Weight): void {
+function matmul(
+  dst: Activation,
+  a: Activation,
+  weight: Weight,
+  bias?: Weight,
+): void {
   const { rows, cols, values } = weight;
   each(dst, (i) => {
     const from = Math.floor(i / rows) * cols;
     const n = i % rows;
     let sum = bias?.values[n] ?? 0;
-    for (let k = 0; k < cols; k++) sum += a.values[from + k] * values[n * cols + k];
+    for (let k = 0; k < cols; k++) {
+      sum += a.values[from + k] * values[n * cols + k];
+    }
     return sum;
   });
 }
@@ -185,7 +236,8 @@ function rope(
   for (let row = 0; row < values.length / cols; row++) {
     for (let head = 0; head < heads; head++) {
       for (let pair = 0; pair < rotated / 2; pair++) {
-        const frequency = base ** (-2 * pair / rotated) / (divisors?.values[pair] ?? 1);
+        const frequency = base ** (-2 * pair / rotated) /
+          (divisors?.values[pair] ?? 1);
         const angle = positions[row] * frequency * scale;
         const begin = row * cols + head * headDim;
         const x = begin + (pairing === 0 ? 2 * pair : pair);
@@ -207,29 +259,49 @@ class PagedKv {
   constructor(shape: KvShape) {
     const { blocks, layers, kvHeads, blockTokens, headDim } = shape;
     this.#shape = shape;
-    this.#halves = new Uint16Array(blocks * layers * 2 * kvHeads * blockTokens * headDim);
+    this.#halves = new Uint16Array(
+      blocks * layers * 2 * kvHeads * blockTokens * headDim,
+    );
     this.bytes = new Uint8Array(this.#halves.buffer);
   }
 
-  write(k: Activation, v: Activation, layer: number, batch: Batch, owners: Int32Array): void {
+  write(
+    k: Activation,
+    v: Activation,
+    layer: number,
+    batch: Batch,
+    owners: Int32Array,
+  ): void {
     const { kvHeads, headDim } = this.#shape;
     for (let row = 0; row < batch.rows; row++) {
       for (let head = 0; head < kvHeads; head++) {
         [k, v].forEach(({ values, cols }, kind) => {
-          const to = this.#at({ batch, sequence: owners[row] }, batch.positions[row], {
-            layer,
-            kind,
-            head,
-          });
+          const to = this.#at(
+            { batch, sequence: owners[row] },
+            batch.positions[row],
+            {
+              layer,
+              kind,
+              head,
+            },
+          );
           for (let d = 0; d < headDim; d++) {
-            this.#halves[to + d] = f16Bits(values[row * cols + head * headDim + d]);
+            this.#halves[to + d] = f16Bits(
+              values[row * cols + head * headDim + d],
+            );
           }
         });
       }
     }
   }
 
-  attend(dst: Activation, q: Activation, op: OpView, batch: Batch, owners: Int32Array): void {
+  attend(
+    dst: Activation,
+    q: Activation,
+    op: OpView,
+    batch: Batch,
+    owners: Int32Array,
+  ): void {
     const { kvHeads, headDim } = this.#shape;
     const [layer, heads] = op.ints;
     dst.values.fill(0);
@@ -253,7 +325,8 @@ class PagedKv {
         chances.forEach((chance, position) => {
           const at = this.#at(of, position, { layer, kind: 1, head });
           for (let d = 0; d < headDim; d++) {
-            dst.values[from + d] += chance / sum * f16Value(this.#halves[at + d]);
+            dst.values[from + d] += chance / sum *
+              f16Value(this.#halves[at + d]);
           }
         });
       }
@@ -266,7 +339,8 @@ class PagedKv {
     { layer, kind, head }: { layer: number; kind: number; head: number },
   ): number {
     const { layers, kvHeads, blockTokens, headDim } = this.#shape;
-    const entry = batch.sequenceTable[4 * sequence + 3] + Math.floor(position / blockTokens);
+    const entry = batch.sequenceTable[4 * sequence + 3] +
+      Math.floor(position / blockTokens);
     const block = batch.blockTables[entry];
     const plane = ((block * layers + layer) * 2 + kind) * kvHeads + head;
     return (plane * blockTokens + position % blockTokens) * headDim;

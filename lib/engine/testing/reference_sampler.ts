@@ -17,7 +17,11 @@ export interface SampledRow {
   readonly top: readonly { readonly id: number; readonly logprob: number }[];
 }
 
-export function sampleRow(batch: Batch, outRow: number, raw: Float64Array): SampledRow {
+export function sampleRow(
+  batch: Batch,
+  outRow: number,
+  raw: Float64Array,
+): SampledRow {
   const ints = batch.samplingInts.subarray(outRow * samplingIntWords);
   const floats = batch.samplingFloats.subarray(outRow * samplingFloatWords);
   const logits = Float64Array.from(raw);
@@ -69,18 +73,30 @@ export function logSoftmax(logits: Float64Array): Float64Array {
 
 /** Token ids by falling logit; the lower id first among equals. */
 function ranked(logits: Float64Array): number[] {
-  return Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a] || a - b);
+  return Array.from(logits.keys()).sort((a, b) =>
+    logits[b] - logits[a] || a - b
+  );
 }
 
-function draw(logits: Float64Array, ints: Int32Array, floats: Float32Array): number {
+function draw(
+  logits: Float64Array,
+  ints: Int32Array,
+  floats: Float32Array,
+): number {
   const [temperature, topP, minP] = floats;
-  const chances = logSoftmax(logits.map((logit) => logit / temperature)).map(Math.exp);
+  const chances = logSoftmax(logits.map((logit) => logit / temperature)).map(
+    Math.exp,
+  );
   const best = chances.reduce((a, b) => Math.max(a, b), 0);
-  let kept = ranked(logits).filter((id) => chances[id] >= minP * best && chances[id] > 0);
+  let kept = ranked(logits).filter((id) =>
+    chances[id] >= minP * best && chances[id] > 0
+  );
   if (ints[0] > 0) kept = kept.slice(0, ints[0]);
   const total = kept.reduce((sum, id) => sum + chances[id], 0);
   let reached = 0;
-  const count = kept.findIndex((id) => (reached += chances[id] / total) >= topP);
+  const count = kept.findIndex((id) =>
+    (reached += chances[id] / total) >= topP
+  );
   if (count >= 0) kept = kept.slice(0, count + 1);
   let left = uniform(ints[2], ints[3], ints[4]) *
     kept.reduce((sum, id) => sum + chances[id], 0);

@@ -92,7 +92,9 @@ export async function run(
   const tokens: EngineToken[] = [];
   let started: Outcome["started"] | undefined;
   let finished: Outcome["finished"] | undefined;
-  for await (const event of engine.generate(spec(parts), { ...options, signal })) {
+  for await (
+    const event of engine.generate(spec(parts), { ...options, signal })
+  ) {
     if (event.kind === "started") started = event;
     else if (event.kind === "tokens") tokens.push(...event.tokens);
     else finished = event;

@@ -29,7 +29,10 @@ export interface TinyModelOptions {
   readonly change?: (tensors: WriteTensor[]) => WriteTensor[];
 }
 
-export function writeTinyModel(path: string, options: TinyModelOptions = {}): void {
+export function writeTinyModel(
+  path: string,
+  options: TinyModelOptions = {},
+): void {
   const shape = {
     layers: 2,
     width: 64,
@@ -53,7 +56,9 @@ export function writeTinyModel(path: string, options: TinyModelOptions = {}): vo
   };
   const matrix = (name: string, cols: number, rows: number) => {
     add(`${name}.weight`, [cols, rows], 1.5 / Math.sqrt(cols));
-    if (options.biases && name.startsWith("blk")) add(`${name}.bias`, [rows], 0.2);
+    if (options.biases && name.startsWith("blk")) {
+      add(`${name}.bias`, [rows], 0.2);
+    }
   };
   const { width, heads, kvHeads, headDim, feedForward, vocabSize } = shape;
   add("token_embd.weight", [width, vocabSize], 1);
@@ -82,7 +87,13 @@ function usualKeys(
   shape: Required<
     Pick<
       TinyModelOptions,
-      "layers" | "width" | "feedForward" | "heads" | "kvHeads" | "headDim" | "contextLength"
+      | "layers"
+      | "width"
+      | "feedForward"
+      | "heads"
+      | "kvHeads"
+      | "headDim"
+      | "contextLength"
     >
   >,
 ): Record<string, WriteValue> {
@@ -109,5 +120,6 @@ function gaussian(seed: number): () => number {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return (state + 0.5) / 2 ** 32;
   };
-  return () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+  return () =>
+    Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
 }

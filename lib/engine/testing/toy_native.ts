@@ -7,7 +7,13 @@
  * at the wrong place, and all later tokens differ, or the step rejects.
  */
 import { blockTokens } from "../block_hash.ts";
-import type { Batch, Native, NativeModel, NativeModelSpec, StepOutput } from "../native.ts";
+import type {
+  Batch,
+  Native,
+  NativeModel,
+  NativeModelSpec,
+  StepOutput,
+} from "../native.ts";
 import { mix, packOutput, sampleRow } from "./reference_sampler.ts";
 
 export interface ToyOptions {
@@ -47,7 +53,11 @@ export class ToyModel implements NativeModel {
     const sequenceOfRow = this.#write(batch);
     const rows = Array.from({ length: batch.outRows }, (_, outRow) => {
       const row = batch.outRowIndex[outRow];
-      return sampleRow(batch, outRow, this.#logits(batch, row, sequenceOfRow[row]));
+      return sampleRow(
+        batch,
+        outRow,
+        this.#logits(batch, row, sequenceOfRow[row]),
+      );
     });
     return packOutput(rows, 1);
   }
@@ -62,10 +72,14 @@ export class ToyModel implements NativeModel {
     const sequenceOfRow = new Int32Array(batch.rows).fill(-1);
     const written = new Set<number>();
     for (let s = 0; s < batch.sequences; s++) {
-      const [firstRow, rowCount, kvBefore] = batch.sequenceTable.subarray(4 * s);
+      const [firstRow, rowCount, kvBefore] = batch.sequenceTable.subarray(
+        4 * s,
+      );
       for (let row = firstRow; row < firstRow + rowCount; row++) {
         const position = batch.positions[row];
-        if (position !== kvBefore + row - firstRow) throw new Error("positions have a gap");
+        if (position !== kvBefore + row - firstRow) {
+          throw new Error("positions have a gap");
+        }
         const slot = this.#slot(batch, s, position);
         if (written.has(slot)) throw new Error(`slot ${slot} is written twice`);
         written.add(slot);
@@ -75,7 +89,9 @@ export class ToyModel implements NativeModel {
         sequenceOfRow[row] = s;
       }
     }
-    if (sequenceOfRow.includes(-1)) throw new Error("a row belongs to no sequence");
+    if (sequenceOfRow.includes(-1)) {
+      throw new Error("a row belongs to no sequence");
+    }
     return sequenceOfRow;
   }
 
@@ -94,7 +110,9 @@ export class ToyModel implements NativeModel {
     const slot = this.#slot(batch, sequence, position);
     const found = this.#slots[2 * slot + 1] - 1;
     if (found !== position) {
-      throw new Error(`KV of position ${position} is that of position ${found}`);
+      throw new Error(
+        `KV of position ${position} is that of position ${found}`,
+      );
     }
     return this.#slots[2 * slot];
   }
@@ -107,7 +125,9 @@ export class ToyModel implements NativeModel {
 }
 
 /** `ToyModel` behind the interface of the addon; weights and program are ignored. */
-export function createToyNative(options: Omit<ToyOptions, "kvBlocks"> = {}): Native {
+export function createToyNative(
+  options: Omit<ToyOptions, "kvBlocks"> = {},
+): Native {
   return {
     isasSupported: ["ref"],
     loadModel: (spec: NativeModelSpec) =>
