@@ -155,7 +155,7 @@ test("SIGTERM drains: running streams finish, the process ends with 0", async ()
   const mesh = await start({ decode: 2 });
   const undisturbed = await ask(mesh, longAnswer);
   const workers = await decodeAddresses(mesh);
-  let exit: Promise<number | null> | undefined;
+  let exit: Promise<string> | undefined;
   const text = await streamText(
     mesh,
     longAnswer,
@@ -166,7 +166,7 @@ test("SIGTERM drains: running streams finish, the process ends with 0", async ()
     },
   );
   equal(text, undisturbed.text);
-  equal(await exit, 0);
+  equal(await exit, "exit code 0");
   equal((await ask(mesh, { content: story, max_tokens: 8 })).status, 200);
 });
 

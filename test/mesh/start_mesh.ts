@@ -1,7 +1,7 @@
 /** A whole mesh of real processes for tests and benchmarks. */
-import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { type Child, startChild } from "../../infra/local/child.ts";
 import { callUnary, connect } from "../../lib/rpc/mod.ts";
 import { InferenceClient } from "../../proto/gen/quetzal/v1/inference.ts";
 import { freePort, startNats, tempDir } from "../../lib/testing/mod.ts";
@@ -34,8 +34,8 @@ export interface MeshProcess {
   readonly name: string;
   readonly role: Role;
   readonly pid: number;
-  /** Sends a signal and waits until the process is gone. */
-  kill(signal: NodeJS.Signals): Promise<number | null>;
+  /** Sends a signal; tells how the process ended: "exit code 0", "signal SIGKILL". */
+  kill(signal: NodeJS.Signals): Promise<string>;
   /** Starts it again, with the same name and environment. */
   start(): void;
   /** What it has printed so far. */
@@ -125,30 +125,26 @@ function startProcess(
   { role, name, runtime, env, folder }: ProcessOptions,
 ): MeshProcess {
   const main = join(root, `services/${role}/main.ts`);
-  const [command, args] = runtime === "bun"
+  const [program, args] = runtime === "bun"
     ? [bun, [main]]
-    : [denoPath(), ["run", "-A", main]];
+    : [denoPath(), ["run", "-A", "--cached-only", main]];
   const logPath = join(folder, `${name}.log`);
-  let child: ChildProcess;
-  const start = () => {
-    const log = openSync(logPath, "a");
-    child = spawn(command, args, {
-      cwd: root,
-      env: { ...process.env, ...env },
-      stdio: ["ignore", log, log],
-    });
-    closeSync(log);
-  };
-  start();
+  writeFileSync(logPath, "");
+  const command = { program, args, env };
+  const takeLine = (line: string) => appendFileSync(logPath, `${line}\n`);
+  let child: Child = startChild(command, takeLine);
   return {
     name,
     role,
     get pid() {
-      return child.pid ?? -1;
+      return child.pid;
     },
-    start,
+    start: () => child = startChild(command, takeLine),
     log: () => readFileSync(logPath, "utf8"),
-    kill: (signal) => killChild(child, signal),
+    kill(signal) {
+      child.signal(signal);
+      return child.ended;
+    },
   };
 }
 
@@ -160,21 +156,6 @@ function denoPath(): string {
     );
   }
   return process.execPath;
-}
-
-function killChild(
-  child: ChildProcess,
-  signal: NodeJS.Signals,
-): Promise<number | null> {
-  if (child.exitCode !== null || child.signalCode !== null) {
-    return Promise.resolve(child.exitCode);
-  }
-  const gone = new Promise<number | null>((resolve) =>
-    child.once("exit", (code) => resolve(code))
-  );
-  // Deno's child.kill() makes every exit look like death by that signal.
-  process.kill(child.pid!, signal);
-  return gone;
 }
 
 async function stopAll(processes: readonly MeshProcess[]): Promise<void> {
