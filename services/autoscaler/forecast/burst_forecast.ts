@@ -6,10 +6,14 @@ import type { TimeWindow } from "./time_window.ts";
  * No distribution is assumed. For each past moment of the window the forecast
  * asks how far the load rose above its level then within the horizon, and takes
  * a quantile of those rises: a model that bursts shows large ones, a steady
- * model small ones. With few samples the rise of a Poisson load of that level,
- * `z * sqrt(level)`, stands in.
+ * model small ones. Until `samplesMin` are known at least the 99 % rise of
+ * random arrivals with twice the variance of Poisson's is assumed:
+ * 2.33 * sqrt(2 * level).
  *
- *   peak = level now + max(quantile of past rises, 0)
+ *   peak = level + max(quantile of past rises, trend)
+ *
+ * where trend is what the level gained over the last `levelMs`: a ramp is
+ * expected to go on for as long again.
  *
  * Example: samples 4 4 6 4 4 9 4, horizon two samples. Rises from each: 2, 2,
  * 0, 5, 5 (and the last two have no full horizon); their 80 % quantile is 5:
@@ -54,14 +58,23 @@ export function forecastPeak(
     const peak = ahead.length ? values[ahead[0]] : values[start];
     rises.push(Math.max(0, peak - levelAt(window, start, options.levelMs)));
   }
-  const poisson = 1.65 * Math.sqrt(level);
-  if (rises.length < options.samplesMin) {
-    return { level, rise: poisson, peak: level + poisson };
-  }
+  const trend = level -
+    levelAt(window, earlier(window, options), options.levelMs);
+  const assumed = 2.33 * Math.sqrt(2 * level);
   rises.sort((a, b) => a - b);
   const index = Math.ceil(options.quantile * rises.length) - 1;
-  const rise = rises[Math.min(rises.length - 1, Math.max(0, index))];
+  const seen = rises[Math.max(0, index)] ?? 0;
+  const known = rises.length >= options.samplesMin;
+  const rise = Math.max(seen, trend, known ? 0 : assumed);
   return { level, rise, peak: level + rise };
+}
+
+/** Index of the newest sample at least `levelMs` before the last one. */
+function earlier(window: TimeWindow, options: ForecastOptions): number {
+  let index = window.values.length - 1;
+  const untilMs = window.atMs[index] - options.levelMs;
+  while (index >= 0 && window.atMs[index] > untilMs) index--;
+  return index;
 }
 
 /** Mean of the samples within `levelMs` before and at `index`. */

@@ -28,7 +28,13 @@ export type PlacementAction =
     readonly model: number;
     readonly worker: number;
   }
-  | { readonly kind: "share"; readonly model: number; readonly worker: number };
+  | { readonly kind: "share"; readonly model: number; readonly worker: number }
+  /** One copy too many: the model leaves the worker when its requests have ended. */
+  | {
+    readonly kind: "release";
+    readonly model: number;
+    readonly worker: number;
+  };
 
 export interface PlacementPlan {
   readonly actions: readonly PlacementAction[];
@@ -39,8 +45,8 @@ export interface PlacementPlan {
 /**
  * The changes that bring the models onto the workers, fewest first.
  *
- * What is placed stays: only missing copies are loaded and surplus dedication
- * is released, so an unchanged demand gives no action. Models with requests held go
+ * What is placed stays: only missing copies are loaded and surplus
+ * copies are released, so an unchanged demand gives no action. Models with requests held go
  * first, then large before small, as large ones fit in fewer places. One call
  * uses a worker for at most one load, and the next call sees the result.
  *
@@ -106,7 +112,7 @@ function dedicateOwn(
     .toSorted((a, b) => a.sequences - b.sequences || b.id - a.id)
     .slice(0, Math.max(0, has.length - demand.replicas));
   for (const worker of surplus) {
-    actions.push({ kind: "share", model: demand.model, worker: worker.id });
+    actions.push({ kind: "release", model: demand.model, worker: worker.id });
   }
   return has.length + could.length;
 }

@@ -42,6 +42,7 @@ export const poolDefaults = {
 };
 
 export interface PoolState {
+  /** Wishes for the shared part. */
   readonly wishes: TimeWindow;
 }
 
@@ -71,7 +72,8 @@ export interface PoolPlan {
  * far less than a hundred times the room of one. This is where sharing saves.
  * When requests found no room, or every worker was busy, the present count was
  * too small whatever the sums say: one more. Growth is immediate up to
- * `growthMax`, shrinking goes to the largest wish of `shrinkWindowMs`.
+ * `growthMax`; the shared part shrinks to its largest wish of `shrinkWindowMs`,
+ * dedicated replicas were delayed by their policy already.
  *
  * Example: 100 models of share 0.01 and variance 0.02 each: 1 GPU of load,
  * sqrt(2) = 1.41 deviation: (1 + 2.33 * 1.41) / 0.6 = 7.2: 8 workers, not 100.
@@ -89,12 +91,12 @@ export function planPool(
     config.utilization;
   const memory = sum.loadedBytes / config.weightsBytesPerWorker;
   const host = sum.hostBytes / config.hostBytesPerWorker;
-  let wish = sum.dedicated + Math.ceil(Math.max(compute, memory, host) - 1e-9);
+  let wish = Math.ceil(Math.max(compute, memory, host) - 1e-9);
   let pressed: "no-room" | "busy" | undefined;
   if (seen.unplaced > 0) pressed = "no-room";
   else if (seen.busyShare > 0.9) pressed = "busy";
-  if (pressed) wish = Math.max(wish, seen.workers + 1);
-  wish = Math.max(wish, config.workersMin, sum.models > 0 ? 1 : 0);
+  if (pressed) wish = Math.max(wish, seen.workers - sum.dedicated + 1);
+  wish = Math.max(wish, config.workersMin, sum.shared > 0 ? 1 : 0);
   const wishes = addSample(state.wishes, {
     value: wish,
     nowMs,
@@ -105,7 +107,11 @@ export function planPool(
     Math.ceil(seen.workers * config.growthMax),
     sum.dedicated,
   );
-  const workers = Math.min(maxOf(wishes), ceiling, config.workersMax);
+  const workers = Math.min(
+    sum.dedicated + maxOf(wishes),
+    ceiling,
+    config.workersMax,
+  );
   return {
     workers,
     reason: workers > seen.workers
@@ -130,7 +136,7 @@ export function planPool(
 
 function addUp(demands: Iterable<PoolDemand>) {
   const sum = {
-    models: 0,
+    shared: 0,
     dedicated: 0,
     share: 0,
     variance: 0,
@@ -138,11 +144,11 @@ function addUp(demands: Iterable<PoolDemand>) {
     hostBytes: 0,
   };
   for (const demand of demands) {
-    if (demand.residency !== "absent") sum.models++;
     if (demand.residency === "dedicated") {
       sum.dedicated += demand.replicas;
       continue;
     }
+    if (demand.residency !== "absent") sum.shared++;
     sum.share += demand.share;
     sum.variance += demand.shareVariance;
     if (demand.residency === "shared") sum.loadedBytes += demand.weightsBytes;

@@ -77,6 +77,8 @@ export interface TailState {
 
 const sampleMs = 10_000;
 const historyMs = 1_200_000;
+/** Variance over mean of the work requests bring; 1 were equal requests at random times. */
+const dispersion = 2;
 
 /**
  * The long tail: the cheapest state of a model whose first token still comes
@@ -171,20 +173,36 @@ function decideTail(
   const { cost } = config;
   const rate = Math.max(state.rateSlow, state.rateFast);
   const batch = Math.max(1, Math.min(cost.slots, signals.concurrency));
-  const share = rate * gpuMsPerRequest(cost, batch) / 1000;
+  const gpuS = gpuMsPerRequest(cost, batch) / 1000;
+  const share = rate * gpuS;
+  // Work that arrives within one start time, as a compound Poisson process.
+  const shareVariance = dispersion * rate * gpuS ** 2 / (cost.startMs / 1000);
   const idleMs = inFlight(signals) > 0
     ? 0
     : nowMs - (state.lastArrivalMs ?? -Infinity);
   const alone = !cost.wakeMs || share >= config.dedicatedEnter ||
     (before.residency === "dedicated" && share >= config.dedicatedLeave);
   return alone
-    ? dedicate(signals, config, state, { nowMs, share, rate, idleMs })
-    : shareOrSleep(signals, config, state, { nowMs, share, rate, idleMs });
+    ? dedicate(signals, config, state, {
+      nowMs,
+      share,
+      shareVariance,
+      rate,
+      idleMs,
+    })
+    : shareOrSleep(signals, config, state, {
+      nowMs,
+      share,
+      shareVariance,
+      rate,
+      idleMs,
+    });
 }
 
 interface Seen {
   readonly nowMs: number;
   readonly share: number;
+  readonly shareVariance: number;
   readonly rate: number;
   readonly idleMs: number;
 }
@@ -203,7 +221,7 @@ function dedicate(
     horizonMs: cost.startMs,
     levelMs: 3 * sampleMs,
     quantile: config.burstQuantile,
-    samplesMin: 12,
+    samplesMin: 30,
   });
   const now = inFlight(signals);
   const peak = Math.max(forecast.peak, now);
@@ -235,6 +253,7 @@ function dedicate(
     numbers: {
       rate: seen.rate,
       share: seen.share,
+      shareVariance: seen.shareVariance,
       level: forecast.level,
       rise: forecast.rise,
       peak,
@@ -284,6 +303,7 @@ function shareOrSleep(
     numbers: {
       rate: seen.rate,
       share: seen.share,
+      shareVariance: seen.shareVariance,
       idleMs: seen.idleMs,
       keepMs,
       sleepMs,
