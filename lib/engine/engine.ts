@@ -48,6 +48,9 @@ export interface StepEngineOptions {
   readonly onWarning: (message: string, cause?: unknown) => void;
 }
 
+/** How long a stopping engine waits for fetchers that were told to stop. */
+const fetchersWaitMs = 5000;
+
 type CacheListener = Parameters<Engine["onCacheChange"]>[0];
 
 export class StepEngine implements Engine {
@@ -75,6 +78,7 @@ export class StepEngine implements Engine {
   #arrivals = 0;
   #wakeLoop: (() => void) | undefined;
   #disposing: Promise<void> | undefined;
+  #closed = false;
   readonly #loop: Promise<void>;
 
   constructor(options: StepEngineOptions) {
@@ -418,6 +422,12 @@ export class StepEngine implements Engine {
   }
 
   readonly #blockBytes = (blockId: number): Uint8Array => {
+    if (this.#closed) {
+      throw new MeshError(
+        Code.unavailable,
+        "Cannot reach a KV block: needs a running engine, this one has stopped",
+      );
+    }
     const begin = blockId * this.kvBlockBytes;
     return this.#model.kv.subarray(begin, begin + this.kvBlockBytes);
   };
@@ -440,8 +450,9 @@ export class StepEngine implements Engine {
     this.#fetches.abortAll();
     this.#wake();
     await this.#loop;
-    await this.#fetches.settled();
+    await this.#fetches.settled(fetchersWaitMs);
     for (const sequence of sequences) this.#end(sequence);
+    this.#closed = true;
     await this.#model.close();
   }
 }

@@ -1,5 +1,5 @@
-import { deepEqual, equal, ok, rejects } from "node:assert/strict";
-import { test } from "vitest";
+import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
+import { test, vi } from "vitest";
 import { createToyEngine, promptOf, run, spec } from "./testing/sequences.ts";
 import type { Engine, KvFetcher, PrefillResult } from "./types.ts";
 
@@ -123,7 +123,7 @@ test("what the prefix cache has is not fetched, nor writable", async () => {
     fetchKv: async (request) => {
       have = request.haveTokens;
       await rejects(
-        async () => request.blockBytes(2),
+        () => Promise.resolve().then(() => request.blockBytes(2)),
         /needs a missing block 3\.\.3/,
       );
       deepEqual(request.tokenIds, prompt);
@@ -205,4 +205,31 @@ test("dispose waits for fetchers, whose memory would be gone", async () => {
   await engine[Symbol.asyncDispose]();
   await rejects(fetching, /stopping/);
   equal(model.closed, true);
+});
+
+test("dispose leaves a fetcher behind that never returns", async () => {
+  const warnings: string[] = [];
+  const onWarning = (message: string) => warnings.push(message);
+  const { engine, model } = createToyEngine({ onWarning });
+  let late: (() => Uint8Array) | undefined;
+  const fetching = run(engine, { prompt }, {
+    fetchKv: (request) => {
+      late = () => request.blockBytes(0);
+      return new Promise(() => {});
+    },
+  });
+  fetching.catch(() => {});
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  try {
+    const disposed = engine[Symbol.asyncDispose]();
+    await rejects(fetching, /stopping/);
+    await vi.advanceTimersByTimeAsync(5000);
+    await disposed;
+  } finally {
+    vi.useRealTimers();
+  }
+  equal(model.closed, true);
+  deepEqual(warnings, ["1 KV fetches did not stop within 5000 ms"]);
+  throws(late!, /abort/i);
 });

@@ -44,8 +44,21 @@ export class KvFetches {
     for (const { controller } of this.#running.values()) controller.abort();
   }
 
-  async settled(): Promise<void> {
-    await Promise.all([...this.#running.values()].map(({ done }) => done));
+  /** Waits until all fetchers have returned; one that never does is left behind. */
+  async settled(waitMs: number): Promise<void> {
+    if (this.#running.size === 0) return;
+    const all = Promise.all(
+      [...this.#running.values()].map(({ done }) => done),
+    );
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(late.resolve, waitMs);
+    await Promise.race([all, late.promise]);
+    clearTimeout(timer);
+    if (this.#running.size > 0) {
+      this.#options.onWarning(
+        `${this.#running.size} KV fetches did not stop within ${waitMs} ms`,
+      );
+    }
   }
 
   async #fetch(

@@ -7,7 +7,7 @@
  * others have done their part once their K and V are written.
  */
 import { Code, MeshError } from "../../errors/mesh_error.ts";
-import type { GgufFile, GgufMetadata } from "../../gguf/mod.ts";
+import type { GgufFile } from "../../gguf/mod.ts";
 import {
   ProgramBuilder,
   RowKind,

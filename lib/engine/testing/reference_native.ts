@@ -214,15 +214,14 @@ function matmul(
   bias?: Weight,
 ): void {
   const { rows, cols, values } = weight;
-  each(dst, (i) => {
+  const inputs = a.values;
+  for (let i = 0; i < dst.values.length; i++) {
     const from = Math.floor(i / rows) * cols;
-    const n = i % rows;
-    let sum = bias?.values[n] ?? 0;
-    for (let k = 0; k < cols; k++) {
-      sum += a.values[from + k] * values[n * cols + k];
-    }
-    return sum;
-  });
+    const row = (i % rows) * cols;
+    let sum = bias ? bias.values[i % rows] : 0;
+    for (let k = 0; k < cols; k++) sum += inputs[from + k] * values[row + k];
+    dst.values[i] = sum;
+  }
 }
 
 function rope(
