@@ -422,7 +422,8 @@ export interface TokenStrip {
   readonly stepMs: readonly number[];
   /** 1 based: grows when a worker died. */
   readonly attempt: readonly number[];
-  readonly ids: readonly number[];
+  /** Vocabulary ids; `null` unless content capture is on, for ids are text too. */
+  readonly ids: readonly number[] | null;
   /** Text each token made, "" where it only completes a later character; `null` unless content
    *  capture is on. */
   readonly texts: readonly string[] | null;
