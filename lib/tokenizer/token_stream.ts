@@ -28,3 +28,22 @@ export function createTokenStream(
     end: () => decoder.decode(),
   };
 }
+
+/** The text of all bytes at once; equal to what a stream of them joins to. */
+export function decodeBytes(
+  parts: readonly Uint8Array[],
+  dropSpace: boolean,
+): string {
+  const bytes = new Uint8Array(
+    parts.reduce((sum, part) => sum + part.length, 0),
+  );
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  const start = dropSpace && bytes[0] === 0x20 ? 1 : 0;
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(
+    bytes.subarray(start),
+  );
+}

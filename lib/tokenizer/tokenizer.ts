@@ -5,7 +5,7 @@ import { preTokenizer } from "./pre_tokenizers.ts";
 import { createSpecialTokens } from "./special_tokens.ts";
 import { createSpm, parseByte } from "./spm.ts";
 import type { TokenModel } from "./token_model.ts";
-import { createTokenStream } from "./token_stream.ts";
+import { createTokenStream, decodeBytes } from "./token_stream.ts";
 import type { DecodeOptions, EncodeOptions, Tokenizer } from "./types.ts";
 import {
   type DefaultIds,
@@ -142,12 +142,11 @@ function assemble(parts: Parts, addsEos: boolean): ModelTokenizer {
     preTokenizer: parts.preTokenizer,
     preTokenizerAssumed: parts.preTokenizerAssumed ?? false,
     encode,
-    decode(ids, options) {
-      const decoder = stream(options);
-      let text = "";
-      for (let i = 0; i < ids.length; i++) text += decoder.push(ids[i]!);
-      return text + decoder.end();
-    },
+    decode: (ids, options = {}) =>
+      decodeBytes(
+        Array.from(ids, (id) => tokenBytes(id, options)),
+        model.addsSpace && !options.continues,
+      ),
     tokenBytes,
     stream,
     tokenText: (id) => vocabulary.tokens[id],
