@@ -2,7 +2,7 @@
 // names as simd_avx2.h, which explains them.
 //
 // With QUETZAL_EMULATE the intrinsics come from SIMD Everywhere, so that the
-// source can be tested on a machine without AVX-512 (kernels/bench/README.md).
+// source can be tested on a machine without AVX-512 (kernels/README.md).
 #pragma once
 #ifdef QUETZAL_EMULATE
 #include "../bench/avx512_emulated.h"

@@ -1,8 +1,8 @@
 /** Weights for tests: random values, their GGUF bytes, and the values those bytes mean. */
+import { randomUUID } from "node:crypto";
 import { rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import type { WeightSpec } from "../../lib/engine/native.ts";
 import type { WeightId } from "../../lib/engine/program.ts";
 
@@ -171,13 +171,11 @@ export function rowBytes(type: WeightType, cols: number): number {
   return cols * perValue[type];
 }
 
-let fileCount = 0;
-
 /** A file of weights, gone when disposed. */
 export class WeightFile implements Disposable {
   readonly path = join(
     tmpdir(),
-    `quetzal-${process.pid}-${fileCount++}.weights`,
+    `quetzal-${randomUUID()}.weights`,
   );
   readonly specs: WeightSpec[] = [];
   readonly #parts: Uint8Array[] = [];

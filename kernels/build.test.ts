@@ -1,0 +1,31 @@
+import { deepEqual, equal, ok } from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { dirname, join } from "node:path";
+import { test } from "vitest";
+import { buildKernels } from "./build.ts";
+
+test("buildKernels() has nothing to do the second time", async () => {
+  const first = await buildKernels();
+  const second = await buildKernels();
+  equal(second.built, false);
+  equal(second.path, first.path);
+});
+
+test("files of one instruction set export nothing but their table", async () => {
+  const { path } = await buildKernels();
+  for (const isa of ["avx2", "avx512"]) {
+    const object = join(dirname(path), "kernels", `cpu_${isa}_kernels.o`);
+    const symbols = execFileSync("nm", ["-C", "--defined-only", object], {
+      encoding: "utf8",
+    });
+    // Lower case is local; weak code (W, V, u) could be linked into other files.
+    const shared = symbols.split("\n").filter((line) =>
+      / [A-Zuvw] /.test(line)
+    );
+    ok(symbols.includes(`${isa}Table`));
+    deepEqual(
+      shared.map((line) => line.split(" ").at(-1)),
+      [`quetzal::${isa}Table`],
+    );
+  }
+});
