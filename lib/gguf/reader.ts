@@ -6,32 +6,17 @@
  * Invariant: whatever the bytes, the outcome is a `GgufFile` whose tensors lie
  * inside the file without overlap, or a `MeshError` that names the field.
  */
-import { closeSync, fstatSync, openSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync } from "node:fs";
 import { Code, MeshError } from "../errors/mesh_error.ts";
 import { FileCursor } from "./file_cursor.ts";
-import { ggmlTypes, tensorBytes } from "./ggml_types.ts";
 import { createMetadata } from "./metadata.ts";
+import { readMetadata } from "./read_metadata.ts";
+import { placeTensors, readTensorInfo } from "./read_tensors.ts";
 import type { GgufFile, GgufTensor, GgufValue } from "./types.ts";
-import {
-  isNumericType,
-  numericArrays,
-  type NumericType,
-  valueBytesMin,
-  type ValueType,
-  valueTypes,
-} from "./value_types.ts";
 
-/** V8 holds strings below 512 MiB; the longest known, a chat template, has 30 kB. */
-const stringBytesMax = 2 ** 28;
-const arrayElementsMax = 2 ** 30;
-/** Strings and booleans become JavaScript values; vocabularies stay below 2^19. */
-const boxedElementsMax = 2 ** 24;
-const headerBytesMax = 2 ** 30;
 const metadataKeysMax = 2 ** 16;
 const tensorsMax = 2 ** 20;
 const alignmentMax = 2 ** 20;
-const nameBytesMax = 63;
-const dimsMax = 4;
 /** The least one entry takes: key length, one byte, type, one byte. */
 const entryBytesMin = 8 + 1 + 4 + 1;
 /** Name length, one byte, dims count, one dim, type, offset. */
@@ -56,7 +41,8 @@ export function readGguf(path: string): GgufFile {
 
 function openFile(path: string): number {
   try {
-    return openSync(path, "r");
+    // Non-blocking, as opening a named pipe would else wait for a writer.
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
     const missing = (cause as NodeJS.ErrnoException).code === "ENOENT";
     throw new MeshError(
@@ -136,134 +122,6 @@ function readCount(
   );
 }
 
-function readMetadata(
-  cursor: FileCursor,
-  count: number,
-): Map<string, GgufValue> {
-  const values = new Map<string, GgufValue>();
-  for (let index = 0; index < count; index++) {
-    const key = cursor.string(`metadata key ${index}`, 2 ** 16 - 1);
-    if (key === "") {
-      throw cursor.error(`metadata key ${index}`, "a name", "an empty one");
-    }
-    if (values.has(key)) {
-      throw cursor.error(
-        `metadata key ${index}`,
-        "a new name",
-        `"${key}" again`,
-      );
-    }
-    const field = `key "${key}"`;
-    const type = readValueType(cursor, field);
-    values.set(
-      key,
-      type === "array"
-        ? readArray(cursor, field)
-        : readScalar(cursor, field, type),
-    );
-    if (cursor.position > headerBytesMax) {
-      throw cursor.error(
-        field,
-        `a header of at most ${headerBytesMax} bytes`,
-        "a longer one",
-      );
-    }
-  }
-  return values;
-}
-
-function readValueType(cursor: FileCursor, field: string): ValueType {
-  const id = cursor.u32(`${field} type`);
-  const type = valueTypes[id];
-  if (type === undefined) {
-    throw cursor.error(
-      `${field} type`,
-      `a value type 0 to ${valueTypes.length - 1}`,
-      `${id}`,
-    );
-  }
-  return type;
-}
-
-type ScalarType = Exclude<ValueType, "array">;
-
-function readScalar(
-  cursor: FileCursor,
-  field: string,
-  type: ScalarType,
-): GgufValue {
-  if (type === "string") return cursor.string(field, stringBytesMax);
-  if (type === "bool") return readBoolean(cursor, field);
-  return cursor[type](field);
-}
-
-function readBoolean(cursor: FileCursor, field: string): boolean {
-  const byte = cursor.u8(field);
-  if (byte > 1) throw cursor.error(field, "a boolean byte 0 or 1", `${byte}`);
-  return byte === 1;
-}
-
-function readArray(cursor: FileCursor, field: string): GgufValue {
-  const type = readValueType(cursor, `${field} element`);
-  if (type === "array") {
-    throw cursor.error(field, "an array of plain values", "an array of arrays");
-  }
-  const numeric = isNumericType(type);
-  const room = Math.floor(
-    Math.max(0, cursor.remaining - 8) / valueBytesMin[type],
-  );
-  const max = Math.min(room, numeric ? arrayElementsMax : boxedElementsMax);
-  const length = cursor.count(
-    `${field} length`,
-    max,
-    "what the file has room for, or the limit",
-  );
-  if (numeric) return readNumbers(cursor, field, type, length);
-  if (type === "bool") {
-    return Array.from({ length }, () => readBoolean(cursor, field));
-  }
-  return readStrings(cursor, field, length);
-}
-
-function readNumbers(
-  cursor: FileCursor,
-  field: string,
-  type: NumericType,
-  length: number,
-): GgufValue {
-  const bytes = length * valueBytesMin[type];
-  if (cursor.position + bytes > headerBytesMax) {
-    throw cursor.error(
-      field,
-      `a header of at most ${headerBytesMax} bytes`,
-      `an array of ${bytes}`,
-    );
-  }
-  // Typed arrays are little-endian on every machine we run on, as the file is.
-  const numbers = new numericArrays[type](length);
-  cursor.fill(new Uint8Array(numbers.buffer), field);
-  return numbers;
-}
-
-function readStrings(
-  cursor: FileCursor,
-  field: string,
-  length: number,
-): string[] {
-  const strings: string[] = [];
-  for (let index = 0; index < length; index++) {
-    strings.push(cursor.string(field, stringBytesMax));
-    if (cursor.position > headerBytesMax) {
-      throw cursor.error(
-        field,
-        `a header of at most ${headerBytesMax} bytes`,
-        "a longer one",
-      );
-    }
-  }
-  return strings;
-}
-
 function refuseSplit(
   cursor: FileCursor,
   values: ReadonlyMap<string, GgufValue>,
@@ -291,98 +149,4 @@ function readAlignment(
     `a power of two up to ${alignmentMax}`,
     `${String(alignment).slice(0, 40)}`,
   );
-}
-
-/** One tensor as declared; `offset` still counts from the data section. */
-function readTensorInfo(cursor: FileCursor, index: number): GgufTensor {
-  const name = cursor.string(`tensor ${index} name`, nameBytesMax);
-  if (name === "") {
-    throw cursor.error(`tensor ${index} name`, "a name", "an empty one");
-  }
-  const field = `tensor "${name}"`;
-  const dims = readDims(cursor, field);
-  const type = cursor.u32(`${field} type`);
-  const known = ggmlTypes.get(type);
-  if (known === undefined) {
-    throw cursor.error(`${field} type`, "a known ggml type", `${type}`);
-  }
-  if (dims[0]! % known.blockElements !== 0) {
-    throw cursor.error(
-      `${field} dims`,
-      `rows of a multiple of ${known.blockElements} elements for ${known.name}`,
-      `${dims[0]}`,
-    );
-  }
-  const bytes = tensorBytes(type, dims);
-  const offset = cursor.count(
-    `${field} offset`,
-    cursor.fileBytes,
-    "size of the file",
-  );
-  return { name, type, dims, offset, bytes };
-}
-
-function readDims(cursor: FileCursor, field: string): number[] {
-  const count = cursor.u32(`${field} dims count`);
-  if (count < 1 || count > dimsMax) {
-    throw cursor.error(`${field} dims count`, `1 to ${dimsMax}`, `${count}`);
-  }
-  const dims: number[] = [];
-  let elements = 1;
-  for (let index = 0; index < count; index++) {
-    const dim = cursor.count(
-      `${field} dim ${index}`,
-      Number.MAX_SAFE_INTEGER,
-      "exact in a double",
-    );
-    elements *= dim;
-    if (dim === 0 || elements > 2 ** 50) {
-      throw cursor.error(
-        `${field} dim ${index}`,
-        "1 to 2^50 elements in all",
-        `${dim}`,
-      );
-    }
-    dims.push(dim);
-  }
-  return dims;
-}
-
-/** Holds offsets against sizes, alignment and the file; makes them absolute. */
-function placeTensors(
-  cursor: FileCursor,
-  declared: readonly GgufTensor[],
-  alignment: number,
-): Map<string, GgufTensor> {
-  const dataStart = roundUp(cursor.position, alignment);
-  const tensors = new Map<string, GgufTensor>();
-  let next = 0;
-  for (const tensor of declared) {
-    const field = `tensor "${tensor.name}"`;
-    if (tensors.has(tensor.name)) {
-      throw cursor.error(field, "a new name", "the name again");
-    }
-    if (tensor.offset !== next) {
-      throw cursor.error(
-        `${field} offset`,
-        `${next}, right after the one before`,
-        `${tensor.offset}`,
-      );
-    }
-    const end = dataStart + tensor.offset + tensor.bytes;
-    if (end > cursor.fileBytes) {
-      throw cursor.error(
-        field,
-        `a file of at least ${end} bytes`,
-        `${cursor.fileBytes} bytes`,
-      );
-    }
-    tensors.set(tensor.name, { ...tensor, offset: dataStart + tensor.offset });
-    next = roundUp(tensor.offset + tensor.bytes, alignment);
-  }
-  return tensors;
-}
-
-function roundUp(value: number, multiple: number): number {
-  return Math.ceil(value / multiple) * multiple;
 }

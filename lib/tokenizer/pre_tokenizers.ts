@@ -1,14 +1,16 @@
 import { Code, MeshError } from "../errors/mesh_error.ts";
 import {
-  inStages,
   isDeepseekCjk,
   isHanOrKana,
   isLetter,
   isLineEnd,
   isNumber,
+  isPunctuation,
+} from "./characters.ts";
+import {
+  inStages,
   isolate,
   isolateSpaced,
-  isPunctuation,
   splitCl100k,
   splitDeepseekWords,
   splitGpt2,

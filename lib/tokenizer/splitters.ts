@@ -8,15 +8,28 @@
  *
  * Invariant: the ends a splitter pushes rise strictly and finish with `end`.
  */
+import { letter, number, whitespace } from "./char_classes.ts";
 import {
-  classOf,
-  letter,
-  mark,
-  number,
-  punctuation,
-  symbol,
-  whitespace,
-} from "./char_classes.ts";
+  classAt,
+  isAsciiLetter,
+  isAsciiPunctuation,
+  isDeepseekPrefix,
+  isLetter,
+  isLetterOrMark,
+  isLineEnd,
+  isLineEndOrSlash,
+  isLowerish,
+  isNumber,
+  isOther,
+  isOtherNoMark,
+  isSign,
+  isSpace,
+  isUpperish,
+  isWordPrefix,
+  previous,
+  skip,
+  width,
+} from "./characters.ts";
 
 /** Pushes the end of each piece of `text[start, end)`. */
 export type Splitter = (
@@ -26,11 +39,8 @@ export type Splitter = (
   ends: number[],
 ) => void;
 
-const cr = 0x0d;
-const lf = 0x0a;
 const space = 0x20;
 const apostrophe = 0x27;
-const slash = 0x2f;
 
 /** Splits by each stage in turn; a stage sees one piece of the stage before. */
 export function inStages(...stages: readonly Splitter[]): Splitter {
@@ -312,117 +322,4 @@ function spaceEnd(
   if (stop === at) return at + width(text.codePointAt(at)!);
   // Every white space character is one code unit.
   return stop < end && stop - at > 1 ? stop - 1 : stop;
-}
-
-// ---- characters ----
-
-export function isLetter(codePoint: number): boolean {
-  return (classOf(codePoint) & letter) !== 0;
-}
-
-export function isNumber(codePoint: number): boolean {
-  return (classOf(codePoint) & number) !== 0;
-}
-
-export function isPunctuation(codePoint: number): boolean {
-  return (classOf(codePoint) & punctuation) !== 0;
-}
-
-export function isLineEnd(codePoint: number): boolean {
-  return codePoint === cr || codePoint === lf;
-}
-
-function isLineEndOrSlash(codePoint: number): boolean {
-  return codePoint === cr || codePoint === lf || codePoint === slash;
-}
-
-function isSpace(codePoint: number): boolean {
-  return (classOf(codePoint) & whitespace) !== 0;
-}
-
-function isLetterOrMark(codePoint: number): boolean {
-  return (classOf(codePoint) & (letter | mark)) !== 0;
-}
-
-function isOther(codePoint: number): boolean {
-  return (classOf(codePoint) & (whitespace | letter | number)) === 0;
-}
-
-function isOtherNoMark(codePoint: number): boolean {
-  return (classOf(codePoint) & (whitespace | letter | number | mark)) === 0;
-}
-
-function isWordPrefix(codePoint: number): boolean {
-  return !isLineEnd(codePoint) &&
-    (classOf(codePoint) & (letter | number)) === 0;
-}
-
-function isDeepseekPrefix(codePoint: number): boolean {
-  return !isLineEnd(codePoint) && !isLetter(codePoint) && !isSign(codePoint);
-}
-
-/** `[\p{P}\p{S}]` */
-function isSign(codePoint: number): boolean {
-  return (classOf(codePoint) & (punctuation | symbol)) !== 0;
-}
-
-function isUpperish(codePoint: number): boolean {
-  return isLetter(codePoint) && !(codePoint >= 0x61 && codePoint <= 0x7a);
-}
-
-function isLowerish(codePoint: number): boolean {
-  return isLetter(codePoint) && !(codePoint >= 0x41 && codePoint <= 0x5a);
-}
-
-function isAsciiLetter(codePoint: number): boolean {
-  return (codePoint | 0x20) >= 0x61 && (codePoint | 0x20) <= 0x7a;
-}
-
-function isAsciiPunctuation(codePoint: number): boolean {
-  return codePoint > 0x20 && codePoint < 0x7f && !isAsciiLetter(codePoint) &&
-    !(codePoint >= 0x30 && codePoint <= 0x39);
-}
-
-/** `[一-龥ࠀ-一가-퟿]`; llama.cpp hides white space from it, which the range includes. */
-export function isDeepseekCjk(codePoint: number): boolean {
-  const inRange = (codePoint >= 0x0800 && codePoint <= 0x9fa5) ||
-    (codePoint >= 0xac00 && codePoint <= 0xd7ff);
-  return inRange && !isSpace(codePoint);
-}
-
-/** `[一-龥぀-ゟ゠-ヿ]` */
-export function isHanOrKana(codePoint: number): boolean {
-  return (codePoint >= 0x4e00 && codePoint <= 0x9fa5) ||
-    (codePoint >= 0x3040 && codePoint <= 0x30ff);
-}
-
-// ---- walking ----
-
-function classAt(text: string, at: number): number {
-  return classOf(text.codePointAt(at)!);
-}
-
-function width(codePoint: number): number {
-  return codePoint > 0xffff ? 2 : 1;
-}
-
-function previous(text: string, at: number): number {
-  const low = text.charCodeAt(at - 1);
-  return low >= 0xdc00 && low < 0xe000 ? at - 2 : at - 1;
-}
-
-/** Past the characters from `at` that `accept` takes, at most `max` of them. */
-function skip(
-  text: string,
-  at: number,
-  end: number,
-  accept: (codePoint: number) => boolean,
-  max = Infinity,
-): number {
-  for (let taken = 0; at < end && taken < max; taken++) {
-    const codePoint = text.codePointAt(at)!;
-    if (!accept(codePoint)) break;
-    at += width(codePoint);
-  }
-  return at;
 }
