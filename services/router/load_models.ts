@@ -3,6 +3,7 @@ import { readGguf } from "../../lib/gguf/mod.ts";
 import {
   createChatTemplate,
   createTokenizer,
+  encodeChat,
 } from "../../lib/tokenizer/mod.ts";
 import type { ModelFile } from "./config.ts";
 import type { ServedModel } from "./core/mod.ts";
@@ -20,10 +21,7 @@ export async function loadModel(
     tokenizer,
     encodeChat: template &&
       ((messages, options) =>
-        tokenizer.encode(template.render(messages, options), {
-          addSpecial: false,
-          parseSpecial: true,
-        })),
+        encodeChat(template, tokenizer, messages, options)),
     contextLength: metadata.integer(`${architecture}.context_length`),
     createdS: Math.floor(statSync(path).mtimeMs / 1_000),
   };

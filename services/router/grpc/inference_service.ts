@@ -1,5 +1,4 @@
 import { randomUUID } from "node:crypto";
-import { Code } from "../../../lib/errors/mesh_error.ts";
 import {
   type CallContext,
   type RpcService,
@@ -22,7 +21,6 @@ import {
   check,
   checkedIds,
   type Inference,
-  RequestError,
   RequestScope,
   text,
 } from "../core/mod.ts";
@@ -136,9 +134,4 @@ function listModels(inference: Inference): ListModelsResponse {
     prefillWorkers: inference.workerCount("prefill", model.name),
   }));
   return { models };
-}
-
-/** A unary call that wants something this service does not have. */
-export function notFound(message: string): RequestError {
-  return new RequestError(Code.notFound, message);
 }

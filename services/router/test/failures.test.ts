@@ -310,12 +310,12 @@ test("a client that stops reading holds its worker back, and loses its sequence 
     timeoutMs: 25_000,
   });
   socket.destroy();
-  const steps = worker.written;
-  // The buffers of two connections fill meanwhile: measured STEPS steps of 10 tokens.
-  ok(
-    steps < max_tokens / 10 / 2,
-    `${steps} steps were taken though nobody read`,
+  const metrics = await (await fetch(`${mesh.url}/metrics`)).text();
+  const taken = Number(
+    /^quetzal:generation_tokens_total\{.*\} (\d+)$/m.exec(metrics)?.[1],
   );
+  // The socket buffers take some 4.7 MB: measured 3,590 tokens, on Bun and on Deno.
+  ok(taken < 20_000, `${taken} tokens were taken though nobody read`);
   ok(
     mesh.log.some((line) =>
       line.includes("the client has read nothing for 600 ms")

@@ -38,10 +38,14 @@ async function measure(): Promise<void> {
     });
     let before = process.cpuUsage();
     let startMs = 0;
-    const figures: { cpuUs: number; tokensPerS: number }[] = [];
+    let renewal: ReturnType<typeof setInterval> | undefined;
+    const figures: { userUs: number; systemUs: number; tokensPerS: number }[] =
+      [];
     for await (const line of createInterface({ input: child.stdout })) {
       if (line.startsWith("at ")) {
-        await mesh.bus.putWorker(workerRecord("w", { address: line.slice(3) }));
+        const record = workerRecord("w", { address: line.slice(3) });
+        await mesh.bus.putWorker(record);
+        renewal = setInterval(() => void mesh.bus.putWorker(record), 2_000);
         child.stdin.write("go\n");
       } else if (line === "begin") {
         before = process.cpuUsage();
@@ -51,17 +55,20 @@ async function measure(): Promise<void> {
         const total = streams * tokens;
         const seconds = (performance.now() - startMs) / 1_000;
         figures.push({
-          cpuUs: (user + system) / total,
+          userUs: user / total,
+          systemUs: system / total,
           tokensPerS: total / seconds,
         });
       }
     }
+    clearInterval(renewal);
     const round = (pick: (figure: typeof figures[number]) => number) =>
       figures.map((figure) => Math.round(pick(figure) * 10) / 10);
     console.log(JSON.stringify({
       runtime: process.versions.bun ? "bun" : "deno",
       door,
-      cpuUsPerToken: round(({ cpuUs }) => cpuUs),
+      userUsPerToken: round(({ userUs }) => userUs),
+      systemUsPerToken: round(({ systemUs }) => systemUs),
       tokensPerS: round(({ tokensPerS }) => tokensPerS),
     }));
   }
@@ -91,9 +98,13 @@ async function httpStream(port: string): Promise<void> {
     body: JSON.stringify({ prompt: "Once", max_tokens: tokens, stream: true }),
   });
   let bytes = 0;
-  for await (const chunk of response.body!) bytes += chunk.length;
+  let last = "";
+  for await (const chunk of response.body!) {
+    bytes += chunk.length;
+    last = new TextDecoder().decode(chunk.subarray(-300));
+  }
   if (bytes < tokens * 50) {
-    throw new Error(`Cannot measure: ${bytes} bytes came`);
+    throw new Error(`Cannot measure: ${bytes} bytes came, at last ${last}`);
   }
 }
 
@@ -104,9 +115,14 @@ async function grpcStream(port: string): Promise<void> {
     maxTokens: tokens,
   });
   let count = 0;
-  for await (const _ of callStream(client.generate.bind(client), request)) {
+  for await (
+    const { event } of callStream(client.generate.bind(client), request)
+  ) {
+    if (event?.$case === "error") throw new Error(event.value.message);
     count++;
   }
   client.close();
-  if (count < tokens) throw new Error(`Cannot measure: ${count} messages came`);
+  if (count < tokens) {
+    throw new Error(`Cannot measure: ${count} messages came`);
+  }
 }
