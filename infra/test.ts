@@ -6,7 +6,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { systemPath } from "./process/mod.ts";
+import { systemPath, watchForStop } from "./process/mod.ts";
 import { root, setUp } from "./setup/mod.ts";
 import { createPhases, endWithError, UserError } from "./terminal/mod.ts";
 import { type Report, summarize, summaryLine } from "./test_summary.ts";
@@ -21,12 +21,19 @@ try {
 }
 
 async function test(args: readonly string[]): Promise<void> {
+  using stop = watchForStop();
+  const stopped = stop.first.then((reason) => {
+    console.error(`Stopping: ${reason}`);
+    return "stopped" as const;
+  });
   const phases = createPhases();
-  await setUp("test", phases);
+  if (await Promise.race([setUp("test", phases), stopped]) === "stopped") {
+    process.exit(1);
+  }
   process.stderr.write(phases.table("Set up for the tests"));
 
   mkdirSync(join(root, ".cache"), { recursive: true });
-  const exitCode = await runVitest(args);
+  const exitCode = await runVitest(args, stopped);
   if (!existsSync(reportFile)) {
     throw new UserError(
       `Cannot count the tests: vitest ended with ${exitCode} and wrote no report`,
@@ -47,7 +54,10 @@ async function test(args: readonly string[]): Promise<void> {
   process.exitCode = exitCode === 0 && failed === 0 && passed > 0 ? 0 : 1;
 }
 
-async function runVitest(args: readonly string[]): Promise<number> {
+async function runVitest(
+  args: readonly string[],
+  stop: Promise<unknown>,
+): Promise<number> {
   const child = spawn(process.execPath, [
     "run",
     "-A",
@@ -64,6 +74,7 @@ async function runVitest(args: readonly string[]): Promise<number> {
     env: { ...process.env, PATH: systemPath() },
     stdio: ["ignore", "inherit", "inherit"],
   });
+  stop.then(() => child.kill("SIGTERM"));
   const [code] = await once(child, "exit") as [number | null];
   return code ?? 1;
 }

@@ -3,6 +3,7 @@
  * running until Ctrl-C. `--help` lists the flags.
  */
 import { join, relative } from "node:path";
+import { type StopWatch, watchForStop } from "../process/mod.ts";
 import { root, setUp } from "../setup/mod.ts";
 import {
   createPhases,
@@ -17,7 +18,6 @@ import { meshSpecs } from "./mesh.ts";
 import { freePort, isFree, ownerOf } from "./ports.ts";
 import { readRunning, writeRunning } from "./running.ts";
 import { chooseRuntime, readRuntimeFacts } from "./runtime.ts";
-import { type StopWatch, watchForStop } from "./stop_reason.ts";
 import { Supervisor, type SupervisorEvent } from "./supervisor.ts";
 import { parseUpFlags, type UpConfig, upHelp } from "./up_flags.ts";
 

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { launchesOf, vanished } from "../process/mod.ts";
+import { launchesOf, vanished } from "./launches.ts";
 
 /** Why a long-running command is to end. */
 export type StopReason = string;
