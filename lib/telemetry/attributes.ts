@@ -36,6 +36,7 @@ export const Keys = {
   serverAddress: "server.address",
 
   sequenceId: "quetzal.sequence.id",
+  tenant: "quetzal.tenant",
   workerId: "quetzal.worker.id",
   workerRole: "quetzal.worker.role",
   routingPolicy: "quetzal.routing.policy",
@@ -50,6 +51,15 @@ export const Keys = {
   stepIndex: "quetzal.step.index",
   stepCount: "quetzal.step.count",
   stepEventsLeftOut: "quetzal.step.events_left_out",
+  /** Packed columns, see `token_columns.ts`: steps apart by commas, a letter per token. */
+  tokenProvenance: "quetzal.token.provenance",
+  /** Since the step before, per step; the first one's: since the start of the span. */
+  tokenGapsUs: "quetzal.token.gaps_us",
+  tokenBatchSizes: "quetzal.token.batch_sizes",
+  tokenStepUs: "quetzal.token.step_us",
+  tokenIds: "quetzal.token.ids",
+  /** A JSON array of strings. */
+  tokenTexts: "quetzal.token.texts",
 } as const;
 
 export const GenAiOperation = {

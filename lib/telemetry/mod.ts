@@ -28,6 +28,12 @@ export {
 export { type OpenSpan, type SpanInit, startSpan, withSpan } from "./spans.ts";
 export { createStepEvents, type StepEvents } from "./step_events.ts";
 export {
+  createTokenColumns,
+  provenanceLetters,
+  type TokenColumns,
+  type TokenStep,
+} from "./token_columns.ts";
+export {
   startTelemetry,
   type Telemetry,
   type TelemetryOptions,
