@@ -15,6 +15,8 @@ export interface SimulationOptions {
   readonly policy: string;
   /** Fields of the policy's configuration, over what the profile implies. */
   readonly config?: Readonly<Record<string, unknown>>;
+  /** The same for one model, over `config`: a schedule is a model's own. */
+  readonly configOf?: (model: string) => Readonly<Record<string, unknown>>;
   /** Fields of the pool's configuration, for policies that share. */
   readonly pool?: Readonly<Record<string, number>>;
   readonly seed: string;
@@ -108,6 +110,7 @@ function boundFor(model: SimModel, options: SimulationOptions): BoundPolicy {
     replicasMax: gpusMax,
     ...perPolicy[options.policy],
     ...scaledBySlots(options.config ?? {}, slots),
+    ...options.configOf?.(model.name),
   });
 }
 

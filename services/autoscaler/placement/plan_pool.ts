@@ -23,7 +23,7 @@ export interface PoolConfig {
   readonly workersMax: number;
   readonly weightsBytesPerWorker: number;
   readonly hostBytesPerWorker: number;
-  /** Share of a shared worker's time planned to be busy; default 0.6. */
+  /** Share of a shared worker's time planned to be busy; default 0.7. */
   readonly utilization: number;
   /** Standard deviations of load provided for; 2.33 covers 99 %. */
   readonly deviations: number;
@@ -35,14 +35,13 @@ export interface PoolConfig {
 
 export const poolDefaults = {
   workersMin: 1,
-  utilization: 0.6,
+  utilization: 0.7,
   deviations: 2.33,
   shrinkWindowMs: 600_000,
   growthMax: 2,
 };
 
 export interface PoolState {
-  /** Wishes for the shared part. */
   readonly wishes: TimeWindow;
 }
 
@@ -72,11 +71,11 @@ export interface PoolPlan {
  * far less than a hundred times the room of one. This is where sharing saves.
  * When requests found no room, or every worker was busy, the present count was
  * too small whatever the sums say: one more. Growth is immediate up to
- * `growthMax`; the shared part shrinks to its largest wish of `shrinkWindowMs`,
- * dedicated replicas were delayed by their policy already.
+ * `growthMax`; shrinking goes to the largest wish of `shrinkWindowMs`, except in
+ * a pool of dedicated replicas only, which their policy delayed already.
  *
  * Example: 100 models of share 0.01 and variance 0.02 each: 1 GPU of load,
- * sqrt(2) = 1.41 deviation: (1 + 2.33 * 1.41) / 0.6 = 7.2: 8 workers, not 100.
+ * sqrt(2) = 1.41 deviation: (1 + 2.33 * 1.41) / 0.7 = 6.1: 7 workers, not 100.
  */
 export function planPool(
   demands: Iterable<PoolDemand>,
@@ -91,27 +90,26 @@ export function planPool(
     config.utilization;
   const memory = sum.loadedBytes / config.weightsBytesPerWorker;
   const host = sum.hostBytes / config.hostBytesPerWorker;
-  let wish = Math.ceil(Math.max(compute, memory, host) - 1e-9);
+  const shared = Math.max(
+    Math.ceil(Math.max(compute, memory, host) - 1e-9),
+    sum.shared > 0 ? 1 : 0,
+  );
+  let wish = sum.dedicated + shared;
   let pressed: "no-room" | "busy" | undefined;
   if (seen.unplaced > 0) pressed = "no-room";
   else if (seen.busyShare > 0.9) pressed = "busy";
-  if (pressed) wish = Math.max(wish, seen.workers - sum.dedicated + 1);
-  wish = Math.max(wish, config.workersMin, sum.shared > 0 ? 1 : 0);
-  const wishes = addSample(state.wishes, {
-    value: wish,
-    nowMs,
-    spanMs: config.shrinkWindowMs,
-  });
+  if (pressed) wish = Math.max(wish, seen.workers + 1);
+  wish = Math.max(wish, config.workersMin);
+  // Without a shared part nobody could use what a policy, after a delay of its
+  // own, gave back.
+  const spanMs = shared > 0 || pressed ? config.shrinkWindowMs : 1;
+  const wishes = addSample(state.wishes, { value: wish, nowMs, spanMs });
   const ceiling = Math.max(
     seen.workers + 1,
     Math.ceil(seen.workers * config.growthMax),
     sum.dedicated,
   );
-  const workers = Math.min(
-    sum.dedicated + maxOf(wishes),
-    ceiling,
-    config.workersMax,
-  );
+  const workers = Math.min(maxOf(wishes), ceiling, config.workersMax);
   return {
     workers,
     reason: workers > seen.workers

@@ -42,6 +42,8 @@ export interface TailConfig extends ScalingBounds {
   /** GPU share from which a model gets replicas of its own, and below which it loses them. */
   readonly dedicatedEnter: number;
   readonly dedicatedLeave: number;
+  /** Dedicated for at least this long. */
+  readonly dwellMs: number;
   /** Share of a dedicated replica's slots planned to be in use at the peak. */
   readonly slotUse: number;
   /** Quantile of past rises provided for when a replica is started ahead. */
@@ -70,9 +72,13 @@ export interface TailState {
   /** Arrivals per second, averaged over about ten minutes and one minute. */
   readonly rateSlow: number;
   readonly rateFast: number;
+  /** Requests in the mesh, averaged over about ten minutes. */
+  readonly loadSlow: number;
   readonly decidedAtMs: number;
   readonly wishes: TimeWindow;
   readonly residency: Residency;
+  /** When it last became or ceased to be dedicated. */
+  readonly residencySinceMs: number;
 }
 
 const sampleMs = 10_000;
@@ -133,8 +139,9 @@ export const tail: Policy<TailConfig, TailState> = {
     wakeBudget: 0.6,
     dedicatedEnter: 0.6,
     dedicatedLeave: 0.4,
+    dwellMs: 600_000,
     slotUse: 1,
-    burstQuantile: 0.9,
+    burstQuantile: 0.8,
     shrinkWindowMs: 180_000,
     growthMax: 2,
     idleSamplesMin: 8,
@@ -151,10 +158,12 @@ export const tail: Policy<TailConfig, TailState> = {
     bucketCount: 0,
     rateSlow: 0,
     rateFast: 0,
+    loadSlow: 0,
     decidedAtMs: nowMs,
     // What runs at the start counts as a wish, so that a restart does not shrink.
     wishes: replicas > 0 ? { atMs: [nowMs], values: [replicas] } : emptyWindow,
     residency: replicas > 0 ? "dedicated" : "absent",
+    residencySinceMs: nowMs,
   }),
   decide: decideTail,
 };
@@ -171,8 +180,11 @@ function decideTail(
   }
   const state = observe(signals, before, nowMs);
   const { cost } = config;
-  const rate = Math.max(state.rateSlow, state.rateFast);
-  const batch = Math.max(1, Math.min(cost.slots, signals.concurrency));
+  // A rush counts at once, a lull only when the slow average has followed.
+  const rate = state.rateFast > 2 * state.rateSlow
+    ? state.rateFast
+    : state.rateSlow;
+  const batch = Math.max(1, Math.min(cost.slots, state.loadSlow));
   const gpuS = gpuMsPerRequest(cost, batch) / 1000;
   const share = rate * gpuS;
   // Work that arrives within one start time, as a compound Poisson process.
@@ -180,8 +192,10 @@ function decideTail(
   const idleMs = inFlight(signals) > 0
     ? 0
     : nowMs - (state.lastArrivalMs ?? -Infinity);
+  const dwellMs = nowMs - before.residencySinceMs;
   const alone = !cost.wakeMs || share >= config.dedicatedEnter ||
-    (before.residency === "dedicated" && share >= config.dedicatedLeave);
+    (before.residency === "dedicated" &&
+      (share >= config.dedicatedLeave || dwellMs < config.dwellMs));
   return alone
     ? dedicate(signals, config, state, {
       nowMs,
@@ -262,7 +276,14 @@ function dedicate(
       keepMs,
       startMs: cost.startMs,
     },
-    state: { ...state, wishes, residency: "dedicated" },
+    state: {
+      ...state,
+      wishes,
+      residency: "dedicated",
+      residencySinceMs: state.residency === "dedicated"
+        ? state.residencySinceMs
+        : nowMs,
+    },
     settled: replicas === 0 && current === 0 && signals.concurrency === 0 &&
       state.rateFast < 1e-6,
   };
@@ -346,8 +367,8 @@ function observe(
 ): TailState {
   const elapsedMs = Math.max(1, nowMs - state.decidedAtMs);
   const rate = signals.arrivals / (elapsedMs / 1000);
-  const mix = (old: number, halfLifeMs: number) =>
-    rate + (old - rate) * 2 ** (-elapsedMs / halfLifeMs);
+  const slow = 2 ** (-elapsedMs / 300_000);
+  const fast = 2 ** (-elapsedMs / 30_000);
   const gapMs = state.lastArrivalMs === undefined
     ? undefined
     : nowMs - state.lastArrivalMs;
@@ -371,11 +392,14 @@ function observe(
     bucketSinceMs: bucketDone ? nowMs : state.bucketSinceMs,
     bucketSum: bucketDone ? 0 : bucketSum,
     bucketCount: bucketDone ? 0 : bucketCount,
-    rateSlow: mix(state.rateSlow, 300_000),
-    rateFast: mix(state.rateFast, 30_000),
+    rateSlow: rate + (state.rateSlow - rate) * slow,
+    rateFast: rate + (state.rateFast - rate) * fast,
+    loadSlow: signals.concurrency +
+      (state.loadSlow - signals.concurrency) * slow,
     decidedAtMs: nowMs,
     wishes: state.wishes,
     residency: state.residency,
+    residencySinceMs: state.residencySinceMs,
   };
 }
 

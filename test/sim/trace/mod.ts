@@ -1,5 +1,5 @@
 /** The trace formats the simulator reads, told apart by what the file holds. */
-import { closeSync, openSync, readSync, statSync } from "node:fs";
+import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
 import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
 import { readRecording } from "./recording.ts";
 import { readAzure, readMooncake, readVtc } from "./request_files.ts";
@@ -17,6 +17,12 @@ const formats = [
 
 /** A folder is ServeGen's (one model per file); a file is known by its first characters. */
 export function readTrace(path: string, options: TraceOptions): Trace {
+  if (!existsSync(path)) {
+    throw new MeshError(
+      Code.notFound,
+      `Cannot read trace "${path}": there is no such file or folder`,
+    );
+  }
   if (statSync(path).isDirectory()) return readServegen(path, options);
   const head = firstCharacters(path);
   const format = formats.find(({ starts }) => head.startsWith(starts));
