@@ -31,6 +31,7 @@ export const schemas = {
     address: name,
     startedAtMs: z.number(),
     draining: z.boolean(),
+    metricsAddress: name.optional(),
     models: z.array(z.object({
       model: name,
       fingerprint: z.string(),

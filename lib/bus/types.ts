@@ -13,6 +13,8 @@ export interface WorkerRecord {
   readonly address: string;
   readonly startedAtMs: number;
   readonly draining: boolean;
+  /** host:port of its /metrics; absent from workers that do not say. */
+  readonly metricsAddress?: string;
   readonly models: readonly WorkerModel[];
 }
 

@@ -82,6 +82,7 @@ async function serveUntilStopped<C extends WorkerConfig>(
   const crc32c = (bytes: Uint8Array) => native.crc32c(bytes);
   const built = build({ models, admission, observer, log, crc32c });
   open.defer(() => built.close?.());
+  let metricsAddress: string | undefined;
   const worker = open.use(
     await startWorker({
       role,
@@ -92,6 +93,7 @@ async function serveUntilStopped<C extends WorkerConfig>(
       models,
       admission,
       service: built.service,
+      metricsAddress: () => metricsAddress,
       onError: (what, reason) =>
         log.warn({ err: reason }, `Cannot ${what}; trying again`),
     }),
@@ -104,6 +106,7 @@ async function serveUntilStopped<C extends WorkerConfig>(
       health: () => healthOf(worker),
     }),
   );
+  metricsAddress = `${hostOf(worker.address)}:${metrics.port}`;
   const gauges = setInterval(() => observer.readGauges(models), 1_000);
   open.defer(() => clearInterval(gauges));
   const { workerId, address } = worker;
@@ -127,6 +130,11 @@ async function serveUntilStopped<C extends WorkerConfig>(
 }
 
 const version = "0.1.0";
+
+/** "[::1]:5" and "host:5" without their ports. */
+function hostOf(address: string): string {
+  return address.replace(/:\d+$/, "");
+}
 
 async function loadAddon(): Promise<Native> {
   const { loadNative } = await import("../../kernels/addon/mod.ts");

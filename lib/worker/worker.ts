@@ -21,6 +21,8 @@ export interface WorkerOptions {
   readonly admission: Admission;
   /** What the role serves; health, reflection and control are added. */
   readonly service: RpcService;
+  /** host:port of its /metrics, once that is known. */
+  readonly metricsAddress?: () => string | undefined;
   readonly onError: (what: string, reason: unknown) => void;
 }
 
@@ -75,6 +77,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     address,
     startedAtMs,
     draining: admission.draining,
+    metricsAddress: options.metricsAddress?.(),
     models: models.records(),
   });
   let registration: Registration | undefined;

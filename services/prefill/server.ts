@@ -113,6 +113,8 @@ async function runPrompt(prompt: PromptRun): Promise<void> {
       sender.offer(progress, progress.end);
       span.addEvent("chunk", {
         [Keys.blockCount]: progress.end,
+        "quetzal.chunk.tokens": (progress.end - progress.begin) *
+          model.layout.blockTokens,
       });
     },
   });

@@ -37,6 +37,10 @@ export interface RouterConfig {
   readonly logPretty: boolean;
   /** Where spans go; none are recorded without. */
   readonly otlpEndpoint: string | undefined;
+  /** Share of new traces that are recorded, 0..1. */
+  readonly sampleRatio: number;
+  /** Prompts and answers may enter spans. */
+  readonly captureContent: boolean;
 }
 
 export interface ModelFile {
@@ -136,6 +140,8 @@ export function parseConfig(env: Env): RouterConfig {
           ["http", "https"],
           undefined,
         ),
+        sampleRatio: read.number("OTEL_TRACES_SAMPLER_ARG", [0, 1], 1),
+        captureContent: read.boolean("QUETZAL_CAPTURE_CONTENT", false),
       };
     },
   );

@@ -2,9 +2,10 @@ import { connectBus } from "../../lib/bus/mod.ts";
 import { createLogger, startTelemetry } from "../../lib/telemetry/mod.ts";
 import { parseConfig } from "./config.ts";
 import { loadModel } from "./load_models.ts";
-import { startRouter } from "./router.ts";
+import { newRouterId, startRouter } from "./router.ts";
 
 const version = "0.1.0";
+const routerId = newRouterId();
 const config = parseConfig(process.env);
 const logger = createLogger({
   service: "router",
@@ -16,7 +17,9 @@ await using parts = new AsyncDisposableStack();
 parts.use(startTelemetry({
   service: "router",
   version,
+  instanceId: routerId,
   endpoint: config.otlpEndpoint,
+  sampleRatio: config.sampleRatio,
   onWarning: (message) => logger.warn({}, message),
 }));
 const models = await Promise.all(config.models.map(loadModel));
@@ -27,7 +30,14 @@ const bus = parts.use(
     onWarning: (warning) => logger.warn({ ...warning }, "bus"),
   }),
 );
-const router = await startRouter({ config, models, bus, logger, version });
+const router = await startRouter({
+  config,
+  models,
+  bus,
+  logger,
+  version,
+  routerId,
+});
 logger.info(
   {
     http: router.httpPort,

@@ -24,6 +24,8 @@ export interface RouterOptions {
   readonly bus: Bus;
   readonly logger: Logger;
   readonly version?: string;
+  /** Names this process in traffic reports; drawn unless set. */
+  readonly routerId?: string;
   readonly clock?: Clock;
   /** In [0, 1); breaks ties between workers. */
   readonly random?: () => number;
@@ -36,12 +38,16 @@ export interface Router {
   close(drainMs: number): Promise<void>;
 }
 
+export function newRouterId(): string {
+  return `router-${randomUUID().slice(0, 8)}`;
+}
+
 /** Builds a whole router around a bus; tests and `main.ts` do it alike. */
 export async function startRouter(options: RouterOptions): Promise<Router> {
   const { config, models, bus, logger, version = "0", clock = systemClock } =
     options;
   await using undo = new AsyncDisposableStack();
-  const routerId = `router-${randomUUID().slice(0, 8)}`;
+  const routerId = options.routerId ?? newRouterId();
   const registry = createRegistry();
 
   const workers = new WorkerTable(clock);
@@ -85,6 +91,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     slowClientMs: config.slowClientMs,
     requestMs: config.requestMs,
     sequencesMax: config.sequencesMax,
+    captureContent: config.captureContent,
   });
   const http = await startHttpServer({
     host: config.host,

@@ -197,6 +197,7 @@ class Sequence {
       prefillAddress: lease.prefill?.record.address ?? "",
       tenant: request.tenant,
     };
+console.error("TT "+(performance.timeOrigin+performance.now()).toFixed(3)+" router.call");
     const { signal, deadlineMs } = this.#options.scope;
     return callStream(client.generate.bind(client), message, {
       signal,
@@ -212,7 +213,7 @@ class Sequence {
     switch (event.$case) {
       case "tokens":
         return this.#takeTokens(event.value);
-      case "started":
+      case "started":console.error("TT "+(performance.timeOrigin+performance.now()).toFixed(3)+" router.started");
         return this.#takeStarted(event.value, lease);
       case "finished":
         return this.#takeFinished(event.value);
@@ -228,9 +229,10 @@ class Sequence {
     return false;
   }
 
-  #takeTokens({ tokens }: DecodeTokens): Promise<boolean> | boolean {
+  #takeTokens(step: DecodeTokens): Promise<boolean> | boolean {
+    const { tokens } = step;
     for (const token of tokens) this.#emitted.push(token.id);
-    this.#options.trace.tokens(tokens.length);
+    this.#options.trace.tokens(step);
     this.#output.push(tokens, this.#delta);
     const stopped = this.#output.stopped !== undefined;
     if (stopped) this.#reason = "stop";

@@ -14,8 +14,10 @@ import {
   startSpan,
 } from "../../../lib/telemetry/mod.ts";
 import type { Lease } from "./dispatcher.ts";
+import type { DecodeTokens } from "../../../proto/gen/quetzal/v1/decode.ts";
 import type { GenerationRequest, GenerationResult } from "./generation.ts";
 import type { RouteDecision, ScoredCandidate } from "./route.ts";
+import { TokenTrace } from "./token_trace.ts";
 
 export const tracer = trace.getTracer("quetzal.router");
 
@@ -25,12 +27,15 @@ const countEvery = 32;
 export interface GenerationTraceOptions {
   readonly metrics: ModelRequestMetrics;
   readonly parent: Context;
+  /** Prompts and answers may enter spans. */
+  readonly captureContent?: boolean;
 }
 
 /** Spans, times and counts of one sequence, from its arrival to its last token. */
 export class GenerationTrace {
   readonly #metrics: ModelRequestMetrics;
   readonly #open: OpenSpan;
+  readonly #tokens: TokenTrace;
   readonly #startedMs = performance.now();
   #placedMs: number | undefined;
   #firstTokenMs: number | undefined;
@@ -40,7 +45,7 @@ export class GenerationTrace {
 
   constructor(
     request: GenerationRequest,
-    { metrics, parent }: GenerationTraceOptions,
+    { metrics, parent, captureContent = false }: GenerationTraceOptions,
   ) {
     this.#metrics = metrics;
     this.#open = startSpan({
@@ -49,6 +54,12 @@ export class GenerationTrace {
       attributes: requestAttributes(request),
       parent,
     });
+    const captures = captureContent && this.#open.span.isRecording();
+    this.#tokens = new TokenTrace(
+      captures
+        ? request.model.tokenizer.stream({ special: request.showSpecial })
+        : undefined,
+    );
     metrics.promptTokens.inc(request.promptIds.length);
     metrics.requestPromptTokens.observe(request.promptIds.length);
   }
@@ -95,15 +106,19 @@ export class GenerationTrace {
       },
       parent: this.#open.context,
     });
+    this.#tokens.begin(open.span);
     const end = () => {
       this.#metrics.running.dec();
+      this.#tokens.flush();
       open.end();
     };
     return { ...open, end, [Symbol.dispose]: end };
   }
 
   /** The tokens of one step have arrived. */
-  tokens(count: number): void {
+  tokens(step: DecodeTokens): void {
+    const count = step.tokens.length;
+    this.#tokens.add(step);
     const nowMs = performance.now();
     if (this.#firstTokenMs === undefined) this.#firstToken(nowMs);
     else {this.#metrics.interTokenLatency.observe(
@@ -127,7 +142,10 @@ export class GenerationTrace {
         (this.#lastTokenMs - this.#firstTokenMs) / 1_000,
       );
     }
-    span.setAttribute(Keys.usageOutputTokens, this.#tokenCount);
+    span.setAttributes({
+      [Keys.usageOutputTokens]: this.#tokenCount,
+      ...this.#tokens.output(),
+    });
     if (outcome instanceof MeshError) {
       if (outcome.code === Code.cancelled) metrics.succeeded("abort");
       else metrics.failed(codeName(outcome.code));
@@ -185,6 +203,7 @@ function requestAttributes(request: GenerationRequest): Attributes {
     [Keys.requestTopK]: sampling.topK,
     [Keys.requestSeed]: sampling.seed.toString(),
     [Keys.usageInputTokens]: request.promptIds.length,
+    [Keys.tenant]: request.tenant,
   };
 }
 

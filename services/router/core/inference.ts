@@ -1,6 +1,7 @@
-import { type Context, context } from "@opentelemetry/api";
+import { type Attributes, type Context, context } from "@opentelemetry/api";
 import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
 import {
+  contentAttributes,
   Keys,
   type RequestMetrics,
   withSpan,
@@ -29,6 +30,8 @@ export interface InferenceOptions extends GenerateParts {
   readonly requestMs: number;
   /** Sequences running or held, all models; one more is refused. */
   readonly sequencesMax: number;
+  /** Prompts and answers may enter spans; false unless set. */
+  readonly captureContent?: boolean;
 }
 
 /** What every front door calls. */
@@ -89,7 +92,10 @@ export class Inference {
     return withSpan({ tracer, name: "tokenize" }, (span) => {
       const contextLength = this.contextLength(model);
       const request = prepare(input, { requestId, model, contextLength });
-      span.setAttribute(Keys.usageInputTokens, request.promptIds.length);
+      span.setAttributes({
+        [Keys.usageInputTokens]: request.promptIds.length,
+        ...this.#inputContent(input),
+      });
       return request;
     });
   }
@@ -115,11 +121,12 @@ export class Inference {
     },
   ): Promise<GenerationResult> {
     this.#admit();
-    const { traffic, metrics } = this.#options;
+    const { traffic, metrics, captureContent } = this.#options;
     const { name } = request.model;
     const trace = new GenerationTrace(request, {
       metrics: metrics.forModel(name),
       parent,
+      captureContent,
     });
     const meter = traffic.begin(name, request.promptIds.length);
     let outcome: GenerationResult | MeshError | undefined;
@@ -149,6 +156,18 @@ export class Inference {
     }
     const lastMs = Date.now() + 1_000;
     while (this.#running.size > 0 && Date.now() < lastMs) await pause(20);
+  }
+
+  #inputContent({ prompt }: GenerationInput): Attributes {
+    const { captureContent = false } = this.#options;
+    return contentAttributes({
+      captureContent,
+      input: prompt.kind === "chat"
+        ? prompt.messages
+        : prompt.kind === "text"
+        ? prompt.text
+        : prompt.ids,
+    });
   }
 
   #admit(): void {
