@@ -37,6 +37,7 @@ export function createPooledScaler(
   };
   const poolConfig = {
     ...poolDefaults,
+    dedicated: !profile.sharing,
     workersMin: profile.sharing ? poolDefaults.workersMin : 0,
     workersMax: profile.gpusMax,
     weightsBytesPerWorker: profile.weightsBytesPerGpu,

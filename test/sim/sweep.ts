@@ -26,7 +26,7 @@ const shares = [0.3, 0.5, 0.7, 0.9];
 const percent = (share: number) => `target ${Math.round(share * 100)} %`;
 
 /** Idle times after which the last replica goes; the rivals' main lever on rare models. */
-const keepMinutes = [1, 10, 20, 40, 60, 240, 1440];
+const keepMinutes = [1, 3, 5, 7, 10, 20, 60, 240, 1440];
 
 function knativeSettings(): Setting[] {
   return keepMinutes.flatMap((minutes) =>

@@ -19,6 +19,8 @@ export interface PoolDemand {
 }
 
 export interface PoolConfig {
+  /** A pool of one model: nobody else could use what its policy, after a delay of its own, gave back. */
+  readonly dedicated: boolean;
   readonly workersMin: number;
   readonly workersMax: number;
   readonly weightsBytesPerWorker: number;
@@ -34,6 +36,7 @@ export interface PoolConfig {
 }
 
 export const poolDefaults = {
+  dedicated: false,
   workersMin: 1,
   utilization: 0.7,
   deviations: 2.33,
@@ -71,8 +74,8 @@ export interface PoolPlan {
  * far less than a hundred times the room of one. This is where sharing saves.
  * When requests found no room, or every worker was busy, the present count was
  * too small whatever the sums say: one more. Growth is immediate up to
- * `growthMax`; shrinking goes to the largest wish of `shrinkWindowMs`, except in
- * a pool of dedicated replicas only, which their policy delayed already.
+ * `growthMax`; shrinking goes to the largest wish of `shrinkWindowMs`, unless
+ * the pool is dedicated to one model, whose policy has waited already.
  *
  * Example: 100 models of share 0.01 and variance 0.02 each: 1 GPU of load,
  * sqrt(2) = 1.41 deviation: (1 + 2.33 * 1.41) / 0.7 = 6.1: 7 workers, not 100.
@@ -100,9 +103,7 @@ export function planPool(
   else if (seen.busyShare > 0.9) pressed = "busy";
   if (pressed) wish = Math.max(wish, seen.workers + 1);
   wish = Math.max(wish, config.workersMin);
-  // Without a shared part nobody could use what a policy, after a delay of its
-  // own, gave back.
-  const spanMs = shared > 0 || pressed ? config.shrinkWindowMs : 1;
+  const spanMs = config.dedicated ? 1 : config.shrinkWindowMs;
   const wishes = addSample(state.wishes, { value: wish, nowMs, spanMs });
   const ceiling = Math.max(
     seen.workers + 1,
