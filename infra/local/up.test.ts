@@ -31,12 +31,18 @@ function run(script: string, ...rest: string[]) {
   return spawnSync(process.execPath, args(script, ...rest), {
     encoding: "utf8",
     env: { ...process.env, QUETZAL_DATA_FOLDER: data.path },
-    timeout: 60_000,
+    timeout: 30_000,
   });
 }
 
 function ask(...rest: string[]) {
   return run("ask", ...rest);
+}
+
+function logs(): string {
+  return readdirSync(ready.logs).map((name) =>
+    `== ${name}\n${readFileSync(`${ready.logs}/${name}`, "utf8")}`
+  ).join("\n");
 }
 
 /** Pids of processes that hold our data folder's settings or files. */
@@ -174,8 +180,8 @@ test("a worker that dies is started again, and answers", async () => {
   });
   match(shown, /decode-1 ended with signal SIGKILL; it starts again in 250 ms/);
   const { status, stderr } = ask("--max-tokens", "3", "Hello");
-  equal(status, 0, stderr);
-});
+  equal(status, 0, `${stderr}\n${shown}\n${logs()}`);
+}, 60_000);
 
 test("SIGTERM stops everything it started", async () => {
   ok(processesOfMesh().length >= 5, "NATS, router, two workers and up itself");
