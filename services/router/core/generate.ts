@@ -197,7 +197,6 @@ class Sequence {
       prefillAddress: lease.prefill?.record.address ?? "",
       tenant: request.tenant,
     };
-console.error("TT "+(performance.timeOrigin+performance.now()).toFixed(3)+" router.call");
     const { signal, deadlineMs } = this.#options.scope;
     return callStream(client.generate.bind(client), message, {
       signal,
@@ -213,7 +212,7 @@ console.error("TT "+(performance.timeOrigin+performance.now()).toFixed(3)+" rout
     switch (event.$case) {
       case "tokens":
         return this.#takeTokens(event.value);
-      case "started":console.error("TT "+(performance.timeOrigin+performance.now()).toFixed(3)+" router.started");
+      case "started":
         return this.#takeStarted(event.value, lease);
       case "finished":
         return this.#takeFinished(event.value);

@@ -68,7 +68,6 @@ async function generate(
   call: CallContext,
   out: RpcSink<GenerateResponse>,
 ): Promise<void> {
-console.error("TT "+(performance.timeOrigin+performance.now()).toFixed(3)+" router.in");
   using scope = openScope(inference, call);
   const request = inference.prepare(
     generateInput(message),
