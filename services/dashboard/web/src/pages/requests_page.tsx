@@ -198,11 +198,10 @@ function useRefresh(live: boolean, refresh: () => void): void {
 
 /** Pages after the first; forgotten when the question changes. */
 function useOlder(url: string, first: TraceList | undefined) {
+  // A cursor belongs to the question it came with, `fromMs` included.
   const [state, setState] = useState<
-    { traces: TraceSummary[]; cursor?: string }
-  >(
-    { traces: [] },
-  );
+    { traces: TraceSummary[]; cursor?: string; url?: string }
+  >({ traces: [] });
   const search = query.value.toString();
   useEffect(() => setState({ traces: [] }), [search]);
   const cursor = state.traces.length > 0 ? state.cursor : first?.nextCursor;

@@ -71,8 +71,8 @@ export function TokenStrip({ tokens }: { tokens: Tokens }) {
       {tokens.texts === null && (
         <p class="muted">
           Texts are not captured. Start the services with
-          QUETZAL_CAPTURE_CONTENT=true to see what each token wrote; ids are
-          shown instead.
+          QUETZAL_CAPTURE_CONTENT=true to see what each token wrote; until then
+          a token shows its number.
         </p>
       )}
       {!tokens.complete && (
