@@ -2,13 +2,10 @@
  * `deno task record`: writes what an autoscaler would hear to a file, one JSON
  * object a line, for `deno task simulate --trace`.
  */
-import { createWriteStream } from "node:fs";
-import { once } from "node:events";
 import { parseArgs } from "node:util";
 import { connectBus } from "../../lib/bus/mod.ts";
-import type { Bus } from "../../lib/bus/mod.ts";
 import { MeshError } from "../../lib/errors/mesh_error.ts";
-import type { RecordedLine } from "./trace/recording.ts";
+import { recordBus } from "./record_bus.ts";
 
 const help = `deno task record [--nats URL] [--out FILE] [--seconds N]
 
@@ -45,45 +42,10 @@ try {
     name: "record",
     signal: stop.signal,
   });
-  const lines = await record(bus, values.out, stop.signal);
+  const lines = await recordBus(bus, values.out, stop.signal);
   console.error(`${lines} messages in ${values.out}`);
 } catch (error) {
   if (!(error instanceof MeshError)) throw error;
   console.error(error.message);
   process.exit(1);
-}
-
-/** Writes until aborted; returns how many messages it wrote. */
-async function record(
-  bus: Bus,
-  path: string,
-  signal: AbortSignal,
-): Promise<number> {
-  const out = createWriteStream(path);
-  let count = 0;
-  const write = (line: RecordedLine) => {
-    out.write(`${JSON.stringify(line)}\n`);
-    count++;
-  };
-  const drains = [
-    (async () => {
-      for await (const message of bus.subscribeTraffic(signal)) {
-        write({ kind: "traffic", atMs: Date.now(), message });
-      }
-    })(),
-    (async () => {
-      for await (const message of bus.subscribeWake(signal)) {
-        write({ kind: "wake", atMs: Date.now(), message });
-      }
-    })(),
-    (async () => {
-      for await (const message of bus.watchWorkers(signal)) {
-        write({ kind: "worker", atMs: Date.now(), message });
-      }
-    })(),
-  ];
-  await Promise.all(drains);
-  out.end();
-  await once(out, "finish");
-  return count;
 }
