@@ -23,14 +23,14 @@ const help =
 
   --traces DIR      traces (default ../shared/traces when there, else the samples)
   --days N          days of ServeGen for the final comparison (default 14)
-  --sweep-days N    days of ServeGen for the sweep and the variations (default 3)
+  --sweep-days N    days of ServeGen for the sweep and the variations (default 2)
   --seed N          seed of arrivals, lengths and failures (default 1)`;
 
 const { values } = parseArgs({
   options: {
     traces: { type: "string" },
     days: { type: "string", default: "14" },
-    "sweep-days": { type: "string", default: "3" },
+    "sweep-days": { type: "string", default: "2" },
     seed: { type: "string", default: "1" },
     help: { type: "boolean", default: false },
   },
@@ -173,6 +173,11 @@ function variations(): BenchResults["variations"] {
       label: "pods that start in 3 s",
       trace: servegen(sweepDays),
       profile: fastPods,
+    },
+    {
+      label: "rivals' pods cut GPUs to the byte",
+      trace: servegen(sweepDays),
+      profile: { ...pool, sliced: true },
     },
   ];
   const settings = manyModelSettings.filter(({ policy, label }) =>

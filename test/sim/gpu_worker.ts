@@ -70,9 +70,10 @@ export class GpuWorker implements WorkerView {
     readonly createdMs: number,
     readonly weightsBytesMax: number,
     readonly prefillShare: number,
-    dedicatedTo: number | undefined,
+    /** The model whose pod it is for life; absent in a pool. */
+    readonly pod: number | undefined,
   ) {
-    this.dedicatedTo = dedicatedTo;
+    this.dedicatedTo = pod;
   }
 
   addResident(model: number, modelClass: ModelClass, nowMs: number): Resident {

@@ -83,7 +83,8 @@ export class Measures {
     this.#end(arrivedMs, false);
   }
 
-  gpuTaken(nowMs: number, change: 1 | -1): void {
+  /** GPUs taken or, negative, given back. */
+  gpuTaken(nowMs: number, change: number): void {
     this.#addGpuTime(nowMs);
     this.#gpus += change;
   }

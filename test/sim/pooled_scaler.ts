@@ -85,7 +85,6 @@ export function createPooledScaler(
       [...world.workers.values()],
       { ...placing, nowMs: world.nowMs },
     );
-    for (const id of plan.unplaced) unplaced.add(id);
     for (const action of plan.actions) {
       const model = world.models[action.model];
       if (action.kind === "load") {
@@ -103,6 +102,12 @@ export function createPooledScaler(
         worker.busyMs = 0;
         if (action.kind === "release") world.unload(worker, model.id);
       }
+    }
+    for (const id of plan.unplaced) unplaced.add(id);
+    // A plan gives each worker one load at most: whoever is left may ask again.
+    const loads = plan.actions.some(({ kind }) => kind === "load");
+    if (loads && plan.unplaced.length > 0) {
+      place(plan.unplaced.map((id) => world.models[id]));
     }
   }
 
@@ -127,7 +132,7 @@ export function createPooledScaler(
     );
     const plan = planPool(
       demands,
-      { workers: live.length, unplaced: unplacedBeyond(live), busyShare },
+      { workers: live.length, unplacedBytes: unplacedBeyond(live), busyShare },
       poolConfig,
       pool,
       world.nowMs,
@@ -141,14 +146,16 @@ export function createPooledScaler(
     world.measures.scaled(-1, live.length, plan.workers);
   }
 
-  /** Models no worker on its way will take; one of their own is counted as replicas. */
+  /** Weights no worker on its way will take; dedicated ones are counted as replicas. */
   function unplacedBeyond(live: readonly GpuWorker[]): number {
-    const starting = live.filter((worker) => !worker.ready).length;
-    let models = 0;
+    let bytes = 0;
     for (const id of unplaced) {
-      if (world.models[id].decision?.residency !== "dedicated") models++;
+      const model = world.models[id];
+      const counted = model.decision?.residency === "dedicated";
+      if (!counted) bytes += model.class.weightsBytes;
     }
-    return Math.max(0, models - starting);
+    const starting = live.filter((worker) => !worker.ready).length;
+    return Math.max(0, bytes - starting * profile.weightsBytesPerGpu);
   }
 
   /** Gives up starting workers, then those whose models are wanted least. */

@@ -53,6 +53,11 @@ const profileSchema = z.strictObject({
   hostBytesPerS: positive,
   /** Weights lie on every node's disk from the start. */
   weightsOnDisk: z.boolean(),
+  /**
+   * GPUs may be cut for pods of one model: a pod counts as the share of a GPU its
+   * weights take, at full speed. Kinder to such pods than real partitions are.
+   */
+  sliced: z.boolean().default(false),
   /** Workers may hold several models and load them while running. */
   sharing: z.boolean(),
   /** GPU time prefills get while others decode. */

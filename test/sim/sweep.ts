@@ -26,7 +26,7 @@ const shares = [0.3, 0.5, 0.7, 0.9];
 const percent = (share: number) => `target ${Math.round(share * 100)} %`;
 
 /** Idle times after which the last replica goes; the rivals' main lever on rare models. */
-const keepMinutes = [1, 3, 5, 7, 10, 20, 60, 240, 1440];
+const keepMinutes = [0, 1, 3, 5, 7, 10, 20, 60, 240, 1440];
 
 function knativeSettings(): Setting[] {
   return keepMinutes.flatMap((minutes) =>
@@ -45,7 +45,7 @@ function knativeSettings(): Setting[] {
 }
 
 function targetSettings(): Setting[] {
-  return keepMinutes.map((minutes) => ({
+  return keepMinutes.slice(1).map((minutes) => ({
     policy: "target",
     label: `target 70 %, shrink delay ${minutes} min, min 0`,
     config: {
@@ -89,10 +89,10 @@ export const oneModelSettings: readonly Setting[] = [
     }))
   ),
   { policy: "tail", label: "defaults", config: {} },
-  ...[0.3, 0.5].map((burstQuantile) => ({
+  ...[0.7, 0.8, 0.9].map((burstQuantile) => ({
     policy: "tail",
-    label: `burst quantile ${burstQuantile}, shrink window 2 min`,
-    config: { burstQuantile, shrinkWindowMs: 2 * minuteMs },
+    label: `burst quantile ${burstQuantile}, shrink window 3 min`,
+    config: { burstQuantile, shrinkWindowMs: 3 * minuteMs },
   })),
 ];
 

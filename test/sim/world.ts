@@ -152,7 +152,7 @@ export class World implements WorkerEvents {
       model?.id,
     );
     this.workers.set(worker.id, worker);
-    this.measures.gpuTaken(this.nowMs, 1);
+    this.measures.gpuTaken(this.nowMs, this.#gpuShare(model?.class));
     let startMs = profile.podStartMs + profile.engineInitMs +
       (node.hasImage ? 0 : profile.imagePullMs);
     node.hasImage = true;
@@ -373,9 +373,20 @@ export class World implements WorkerEvents {
     worker.gone = true;
     worker.version++;
     this.workers.delete(worker.id);
-    this.measures.gpuTaken(this.nowMs, -1);
+    this.measures.gpuTaken(
+      this.nowMs,
+      -this.#gpuShare(
+        worker.pod === undefined ? undefined : this.models[worker.pod].class,
+      ),
+    );
     giveGpuBack(worker.node as ClusterNode);
     this.onChange(worker);
+  }
+
+  #gpuShare(modelClass: ModelClass | undefined): number {
+    const { sliced, weightsBytesPerGpu } = this.profile;
+    if (!sliced || !modelClass) return 1;
+    return modelClass.weightsBytes / weightsBytesPerGpu;
   }
 
   #nearest(node: ClusterNode, model: number): WeightsSource {

@@ -20,6 +20,7 @@ export {
   poolDefaults,
   type PoolDemand,
   type PoolPlan,
+  type PoolSeen,
   type PoolState,
 } from "./plan_pool.ts";
 export {

@@ -248,7 +248,7 @@ describe("planPool()", () => {
     ...changes,
   });
   const hundred = Array.from({ length: 100 }, (_, model) => rare(model));
-  const calm = { workers: 10, unplaced: 0, busyShare: 0 };
+  const calm = { workers: 10, unplacedBytes: 0, busyShare: 0 };
 
   test("needs 7 workers for the hundred rare models of its example", () => {
     equal(planPool(hundred, calm, config, emptyPool, 0).workers, 7);
@@ -275,7 +275,7 @@ describe("planPool()", () => {
   });
 
   test("grows when requests found no room or everybody is busy", () => {
-    for (const pressure of [{ unplaced: 1 }, { busyShare: 0.95 }]) {
+    for (const pressure of [{ unplacedBytes: GB }, { busyShare: 0.95 }]) {
       const plan = planPool(
         hundred,
         { ...calm, workers: 7, ...pressure },
@@ -285,6 +285,8 @@ describe("planPool()", () => {
       );
       equal(plan.workers, 8);
     }
+    const crowd = { ...calm, workers: 7, unplacedBytes: 400 * GB };
+    equal(planPool(hundred, crowd, config, emptyPool, 0).workers, 12);
   });
 
   test("shrinks to the largest wish of its window, and not before", () => {

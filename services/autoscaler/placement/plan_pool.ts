@@ -50,6 +50,15 @@ export interface PoolState {
 
 export const emptyPool: PoolState = { wishes: emptyWindow };
 
+export interface PoolSeen {
+  /** Workers there are, starting ones included. */
+  readonly workers: number;
+  /** Weights of models whose requests wait for room, beyond what starting workers will take. */
+  readonly unplacedBytes: number;
+  /** Mean share of the last minute in which a shared worker had work. */
+  readonly busyShare: number;
+}
+
 export interface PoolPlan {
   readonly workers: number;
   readonly reason:
@@ -73,7 +82,7 @@ export interface PoolPlan {
  * Deviations of independent models add in squares: a hundred rare models need
  * far less than a hundred times the room of one. This is where sharing saves.
  * When requests found no room, or every worker was busy, the present count was
- * too small whatever the sums say: one more. Growth is immediate up to
+ * too small whatever the sums say: room for those models, at least one more. Growth is immediate up to
  * `growthMax`; shrinking goes to the largest wish of `shrinkWindowMs`, unless
  * the pool is dedicated to one model, whose policy has waited already.
  *
@@ -82,7 +91,7 @@ export interface PoolPlan {
  */
 export function planPool(
   demands: Iterable<PoolDemand>,
-  seen: { workers: number; unplaced: number; busyShare: number },
+  seen: PoolSeen,
   config: PoolConfig,
   state: PoolState,
   nowMs: number,
@@ -99,9 +108,12 @@ export function planPool(
   );
   let wish = sum.dedicated + shared;
   let pressed: "no-room" | "busy" | undefined;
-  if (seen.unplaced > 0) pressed = "no-room";
+  if (seen.unplacedBytes > 0) pressed = "no-room";
   else if (seen.busyShare > 0.9) pressed = "busy";
-  if (pressed) wish = Math.max(wish, seen.workers + 1);
+  if (pressed) {
+    const room = Math.ceil(seen.unplacedBytes / config.weightsBytesPerWorker);
+    wish = Math.max(wish, seen.workers + Math.max(1, room));
+  }
   wish = Math.max(wish, config.workersMin);
   const spanMs = config.dedicated ? 1 : config.shrinkWindowMs;
   const wishes = addSample(state.wishes, { value: wish, nowMs, spanMs });
@@ -127,7 +139,7 @@ export function planPool(
       dedicated: sum.dedicated,
       wish,
       busyShare: seen.busyShare,
-      unplaced: seen.unplaced,
+      unplacedBytes: seen.unplacedBytes,
     },
     state: { wishes },
   };

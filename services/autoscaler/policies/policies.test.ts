@@ -86,13 +86,13 @@ const subjects: Record<string, Subject> = {
   "tail on its own": subject("tail", { cost }, {
     saturation: "at once",
     monotone: true,
-    shrinkWindowMs: 180_000,
+    shrinkWindowMs: 120_000,
   }),
   // Bigger batches make a request cheaper, so more of them at once may make a
   // model small enough to share: not monotone in replicas of its own.
   "tail on a pool": subject("tail", {
     cost: { ...cost, wakeMs: { host: 900, disk: 2400, network: 8000 } },
-  }, { saturation: "at once", monotone: false, shrinkWindowMs: 180_000 }),
+  }, { saturation: "at once", monotone: false, shrinkWindowMs: 120_000 }),
 };
 
 for (const [name, claims] of Object.entries(subjects)) {

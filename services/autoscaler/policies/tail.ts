@@ -57,7 +57,7 @@ export interface TailConfig extends ScalingBounds {
   /** Kept loaded this long until they are, and never longer than `keepMaxMs`. */
   readonly keepDefaultMs: number;
   readonly keepMaxMs: number;
-  /** Kept in host memory at least this long after the last request. */
+  /** Kept in host memory for twice the 99 % idle time, and at least this long. */
   readonly sleepMs: number;
 }
 
@@ -113,7 +113,7 @@ const dispersion = 2;
  * Example: 8B, 1,000 prompt tokens at 20,000/s, 200 output tokens at 4 ms: one
  * request every 100 s is a share of 0.01 * 0.86 = 0.9 %: shared while in use.
  * Waking takes 0.9 s from host, 2.4 s from disk, both under 0.6 * 10 s: asleep
- * is allowed at once, absent after a day. With 20 requests at once, a start
+ * is allowed at once, and so is absent. With 20 requests at once, a start
  * time of 120 s, past rises of 6 and 8 slots: ceil(26 / 8) = 4 replicas.
  */
 export const tail: Policy<TailConfig, TailState> = {
@@ -141,13 +141,13 @@ export const tail: Policy<TailConfig, TailState> = {
     dedicatedLeave: 0.4,
     dwellMs: 600_000,
     slotUse: 1,
-    burstQuantile: 0.8,
-    shrinkWindowMs: 180_000,
+    burstQuantile: 0.5,
+    shrinkWindowMs: 120_000,
     growthMax: 2,
     idleSamplesMin: 8,
     keepDefaultMs: 600_000,
     keepMaxMs: 4 * 3_600_000,
-    sleepMs: 24 * 3_600_000,
+    sleepMs: 3_600_000,
   },
   initialState: (replicas, nowMs) => ({
     idle: emptyHistogram,
