@@ -1,6 +1,9 @@
 import { PrefillClient } from "../../proto/gen/quetzal/v1/prefill.ts";
 import { connect } from "../rpc/mod.ts";
 
+/** A window holds many blocks: they shall not wait for one another's arrival. */
+const windowBytes = 8 << 20;
+
 /** One connection per prefill worker, closed when it has been idle for a while. */
 export class PrefillClients implements Disposable {
   readonly #idleMs: number;
@@ -36,7 +39,7 @@ export class PrefillClients implements Disposable {
   }
 
   #open(address: string): Entry {
-    const client = connect(PrefillClient, address);
+    const client = connect(PrefillClient, address, { windowBytes });
     const entry: Entry = { client, users: 0, idleTimer: undefined };
     this.#entries.set(address, entry);
     return entry;

@@ -24,13 +24,18 @@ export interface ClientClass<C extends Client> {
 export interface ConnectOptions {
   /** Largest message taken, bytes; 64 MiB unless set (KV blocks are large). */
   receiveBytesMax?: number;
+  /**
+   * Bytes the other side may send ahead of what we have read, per connection;
+   * 64 KiB unless set, which costs a round trip per 64 KiB of bulk data.
+   */
+  windowBytes?: number;
 }
 
 /** A client of `address` ("host:port"); it connects with its first call. */
 export function connect<C extends Client>(
   clientClass: ClientClass<C>,
   address: string,
-  { receiveBytesMax = 64 << 20 }: ConnectOptions = {},
+  { receiveBytesMax = 64 << 20, windowBytes }: ConnectOptions = {},
 ): C {
   return new clientClass(address, credentials.createInsecure(), {
     "grpc.max_receive_message_length": receiveBytesMax,
@@ -42,6 +47,7 @@ export function connect<C extends Client>(
     "grpc.max_reconnect_backoff_ms": 1_000,
     // Clients of one address share nothing: a closed one must not close others.
     "grpc.use_local_subchannel_pool": 1,
+    ...(windowBytes && { "grpc-node.flow_control_window": windowBytes }),
   });
 }
 
