@@ -1,6 +1,6 @@
 import { UserError } from "../terminal/mod.ts";
 
-/** One tiny completion over HTTP: the proof that the whole path works. */
+/** One tiny completion over HTTP: the proof that the whole path works. Answers its trace's id. */
 export async function firstRequest(
   { httpUrl, model, timeoutMs = 60_000, signal }: {
     httpUrl: string;
@@ -8,7 +8,7 @@ export async function firstRequest(
     timeoutMs?: number;
     signal?: AbortSignal;
   },
-): Promise<void> {
+): Promise<string | undefined> {
   const timeout = AbortSignal.timeout(timeoutMs);
   const response = await fetch(`${httpUrl}/v1/completions`, {
     method: "POST",
@@ -17,7 +17,9 @@ export async function firstRequest(
     signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
   });
   const text = await response.text();
-  if (response.ok && tokensIn(text) > 0) return;
+  if (response.ok && tokensIn(text) > 0) {
+    return response.headers.get("x-trace-id") ?? undefined;
+  }
   throw new UserError(
     `Cannot get a first answer from "${model}": needs at least one token, ` +
       `found HTTP ${response.status} ${text.slice(0, 500)}`,

@@ -34,6 +34,7 @@ test("up without flags serves the demo on the usual ports", () => {
     httpPort: 8080,
     grpcPort: 50051,
     natsPort: undefined,
+    dashboard: { kind: "usual", port: 8090 },
     threads: undefined,
     dataFolder: join(root, ".quetzal"),
     runtime: undefined,

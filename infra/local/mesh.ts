@@ -14,6 +14,8 @@ export interface MeshPlace {
   readonly root: string;
   readonly runtime: Runtime;
   readonly natsPort: number;
+  /** Absent: no dashboard. */
+  readonly dashboardPort: number | undefined;
 }
 
 export interface MeshSpecs {
@@ -32,6 +34,9 @@ export function meshSpecs(config: UpConfig, place: MeshPlace): MeshSpecs {
   return {
     nats: natsSpec(config, place),
     services: [
+      ...(place.dashboardPort === undefined
+        ? []
+        : [dashboardSpec(place.dashboardPort, config, place)]),
       ...workers("prefill", config.prefillCount),
       ...workers("decode", config.decodeCount),
       routerSpec(config, place),
@@ -122,6 +127,39 @@ function routerSpec(config: UpConfig, place: MeshPlace): ProcessSpec {
   };
 }
 
+function dashboardSpec(
+  port: number,
+  config: UpConfig,
+  place: MeshPlace,
+): ProcessSpec {
+  return {
+    name: "dashboard",
+    launch: () =>
+      Promise.resolve({
+        command: serviceCommand("dashboard", place, {
+          ...serviceEnv(config, place),
+          QUETZAL_DASHBOARD_PORT: `${port}`,
+          QUETZAL_DASHBOARD_DATA: join(config.dataFolder, "dashboard"),
+          QUETZAL_DASHBOARD_ROUTER_URL: `http://127.0.0.1:${config.httpPort}`,
+        }),
+        isReady: () => httpAnswers(`http://127.0.0.1:${port}/health`),
+      }),
+  };
+}
+
+/** Spans go to the dashboard, unless the user has a collector. */
+function telemetryEnv(
+  { dashboardPort }: MeshPlace,
+): Record<string, string> {
+  const { QUETZAL_CAPTURE_CONTENT, OTEL_EXPORTER_OTLP_ENDPOINT } = process.env;
+  if (dashboardPort === undefined || OTEL_EXPORTER_OTLP_ENDPOINT) return {};
+  return {
+    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${dashboardPort}`,
+    // Who runs a mesh on the own machine wants to see what was said.
+    QUETZAL_CAPTURE_CONTENT: QUETZAL_CAPTURE_CONTENT || "true",
+  };
+}
+
 function serviceCommand(
   service: string,
   { root, runtime: { program, args } }: MeshPlace,
@@ -136,11 +174,12 @@ const drain = "3s";
 
 function serviceEnv(
   { models, threads }: UpConfig,
-  { natsPort }: MeshPlace,
+  place: MeshPlace,
 ): Record<string, string> {
   return {
+    ...telemetryEnv(place),
     QUETZAL_MODELS: models.map(({ name, path }) => `${name}=${path}`).join(","),
-    QUETZAL_NATS_URL: `nats://127.0.0.1:${natsPort}`,
+    QUETZAL_NATS_URL: `nats://127.0.0.1:${place.natsPort}`,
     ...(threads === undefined ? {} : { QUETZAL_THREADS: `${threads}` }),
     // Who presses Ctrl-C does not want to wait the half minute of a cluster.
     QUETZAL_ROUTER_DRAIN: process.env.QUETZAL_ROUTER_DRAIN || drain,

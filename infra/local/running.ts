@@ -15,6 +15,8 @@ export interface RunningMesh {
   readonly startMs: number;
   readonly http: string;
   readonly grpc: string;
+  /** The dashboard's address; absent without one. */
+  readonly dashboard?: string;
   readonly models: readonly string[];
 }
 

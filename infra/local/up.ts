@@ -39,25 +39,34 @@ async function up(config: UpConfig): Promise<void> {
   const runtime = chooseRuntime(config.runtime, readRuntimeFacts(root));
   if (runtime.note) say(`${style.yellow("!")} ${runtime.note}`);
   const natsPort = await chooseNatsPort(config);
-  const { nats, services } = meshSpecs(config, { root, runtime, natsPort });
+  const dashboardPort = await chooseDashboardPort(config);
+  const place = { root, runtime, natsPort, dashboardPort };
+  const { nats, services } = meshSpecs(config, place);
   const urls = {
     http: `http://127.0.0.1:${config.httpPort}`,
     grpc: `127.0.0.1:${config.grpcPort}`,
     nats: `nats://127.0.0.1:${natsPort}`,
+    ...(dashboardPort === undefined
+      ? {}
+      : { dashboard: `http://localhost:${dashboardPort}` }),
   };
   const logFolder = join(config.dataFolder, "logs");
   const supervisor = new Supervisor({ logFolder, onEvent: report });
   using _running = writeRunning(config.dataFolder, {
     http: urls.http,
     grpc: urls.grpc,
+    dashboard: urls.dashboard,
     models: config.models.map(({ name }) => name),
   });
   try {
-    await Promise.race([
+    if (urls.dashboard) {
+      await Promise.race([buildPages(phases), stopped(stop)]);
+    }
+    const traceId = await Promise.race([
       start({ supervisor, nats, services, phases, httpUrl: urls.http, config }),
       stopped(stop),
     ]);
-    announce({ config, urls, phases, logFolder });
+    announce({ config, urls, phases, logFolder, traceId });
     await stopped(stop);
   } catch (error) {
     if (!(error instanceof Stopped)) throw error;
@@ -83,12 +92,17 @@ async function checkNothingRuns(config: UpConfig): Promise<void> {
       { hints: ["Stop that one, or choose another folder with --data FOLDER"] },
     );
   }
-  const { httpPort, grpcPort, natsPort } = config;
+  const { httpPort, grpcPort, natsPort, dashboard } = config;
   for (
     const [port, what, change] of [
       [httpPort, "HTTP", "--http PORT or QUETZAL_HTTP_PORT"],
       [grpcPort, "gRPC", "--grpc PORT or QUETZAL_GRPC_PORT"],
       [natsPort, "NATS", "--nats PORT or QUETZAL_NATS_PORT"],
+      [
+        dashboard.kind === "fixed" ? dashboard.port : undefined,
+        "the dashboard",
+        "--dashboard PORT or QUETZAL_DASHBOARD_PORT",
+      ],
     ] as const
   ) {
     if (port === undefined || await isFree(port)) continue;
@@ -108,6 +122,29 @@ async function chooseNatsPort({ natsPort }: UpConfig): Promise<number> {
   return await isFree(usualNatsPort) ? usualNatsPort : await freePort();
 }
 
+async function chooseDashboardPort(
+  { dashboard }: UpConfig,
+): Promise<number | undefined> {
+  if (dashboard.kind === "off") return undefined;
+  const { kind, port } = dashboard;
+  return kind === "fixed" || await isFree(port) ? port : await freePort();
+}
+
+/** A page that cannot be built leaves a dashboard that answers its API and says so. */
+async function buildPages(phases: Phases): Promise<void> {
+  await phases.run("dashboard's page", async () => {
+    try {
+      const { buildWeb } = await import(
+        "../../services/dashboard/web/build.ts"
+      );
+      const { ms, compressedBytes } = await buildWeb();
+      return `${Math.round(compressedBytes / 1_024)} KiB, ${ms} ms`;
+    } catch (error) {
+      return `not built: ${(error as Error).message}`;
+    }
+  });
+}
+
 async function start(
   { supervisor, nats, services, phases, httpUrl, config }:
     & ReturnType<typeof meshSpecs>
@@ -117,7 +154,7 @@ async function start(
       httpUrl: string;
       config: UpConfig;
     },
-): Promise<void> {
+): Promise<string | undefined> {
   await phases.run("NATS", () => supervisor.start(nats));
   await phases.run("router and workers", async (detail) => {
     const waiting = new Set(services.map(({ name }) => name));
@@ -129,23 +166,34 @@ async function start(
     }));
     return services.map(({ name }) => name).join(", ");
   });
-  await phases.run(
-    "first answer",
-    () => firstRequest({ httpUrl, model: config.models[0].name }),
-  );
+  let traceId: string | undefined;
+  await phases.run("first answer", async () => {
+    traceId = await firstRequest({ httpUrl, model: config.models[0].name });
+  });
+  return traceId;
 }
 
 function announce(
-  { config, urls, phases, logFolder }: {
+  { config, urls, phases, logFolder, traceId }: {
     config: UpConfig;
-    urls: { http: string; grpc: string; nats: string };
+    urls: { http: string; grpc: string; nats: string; dashboard?: string };
     phases: Phases;
     logFolder: string;
+    traceId: string | undefined;
   },
 ): void {
   const models = config.models.map(({ name }) => name);
+  const firstTrace = urls.dashboard && traceId
+    ? `${urls.dashboard}/traces/${traceId}`
+    : undefined;
   if (config.json) {
-    const ready = { ...urls, models, logs: logFolder, phases: phases.all };
+    const ready = {
+      ...urls,
+      firstTrace,
+      models,
+      logs: logFolder,
+      phases: phases.all,
+    };
     process.stdout.write(`${JSON.stringify(ready)}\n`);
   }
   const curl = `curl -s ${urls.http}/v1/chat/completions ` +
@@ -157,7 +205,9 @@ ${phases.table("From the command to the first answer")}
 ${style.bold("Quetzal is up")} and serves ${models.join(", ")}
   HTTP   ${urls.http}   (OpenAI style: /v1/chat/completions)
   gRPC   ${urls.grpc}
-  NATS   ${urls.nats}
+  NATS   ${urls.nats}${
+    urls.dashboard ? `\n  dashboard  ${urls.dashboard}` : ""
+  }${firstTrace ? `\n  first trace  ${firstTrace}` : ""}
   logs   ${relative(process.cwd(), logFolder) || "."}
 
 ${style.bold("Try")}

@@ -12,6 +12,7 @@ export interface UpConfig {
   readonly grpcPort: number;
   /** Absent: the usual one, or another when that is taken. */
   readonly natsPort: number | undefined;
+  readonly dashboard: DashboardPlace;
   /** Threads of each worker; absent: the engine decides. */
   readonly threads: number | undefined;
   /** JetStream store, logs, what is running. */
@@ -19,6 +20,14 @@ export interface UpConfig {
   readonly runtime: "bun" | "deno" | undefined;
   readonly json: boolean;
 }
+
+/** Where the dashboard is served; "off" when it is not. */
+export type DashboardPlace =
+  /** This port, or none of the mesh. */
+  | { readonly kind: "fixed"; readonly port: number }
+  /** This port, or a free one when it is taken. */
+  | { readonly kind: "usual"; readonly port: number }
+  | { readonly kind: "off" };
 
 export const demoModel = "models/quetzal-demo-q8_0.gguf";
 
@@ -35,6 +44,8 @@ export const upHelp = `Runs the mesh on this machine until Ctrl-C.
   --http PORT         OpenAI-style HTTP (QUETZAL_HTTP_PORT, 8080)
   --grpc PORT         gRPC (QUETZAL_GRPC_PORT, 50051)
   --nats PORT         the mesh's own NATS (QUETZAL_NATS_PORT, 14222 or a free one)
+  --dashboard PORT    the dashboard (QUETZAL_DASHBOARD_PORT, 8090 or a free one);
+                      0 or --no-dashboard: none
   --threads N         threads of each worker (QUETZAL_THREADS)
   --data FOLDER       logs and the NATS store (QUETZAL_DATA_FOLDER, .quetzal)
   --runtime NAME      bun or deno runs the services (QUETZAL_RUNTIME, bun)
@@ -57,7 +68,14 @@ export function parseUpFlags(
 
   function integer<F>(
     { flag, key, range: [min, max], fallback }: {
-      flag: "prefill" | "decode" | "http" | "grpc" | "nats" | "threads";
+      flag:
+        | "prefill"
+        | "decode"
+        | "http"
+        | "grpc"
+        | "nats"
+        | "dashboard"
+        | "threads";
       key?: string;
       range: readonly [min: number, max: number];
       fallback: F;
@@ -100,6 +118,14 @@ export function parseUpFlags(
       range: port,
       fallback: undefined,
     }),
+    dashboard: dashboardPlace(
+      values["no-dashboard"] ? 0 : integer({
+        flag: "dashboard",
+        key: "QUETZAL_DASHBOARD_PORT",
+        range: [0, 65_535],
+        fallback: undefined,
+      }),
+    ),
     threads: integer({
       flag: "threads",
       key: "QUETZAL_THREADS",
@@ -127,6 +153,11 @@ export function parseUpFlags(
   return config;
 }
 
+function dashboardPlace(port: number | undefined): DashboardPlace {
+  if (port === undefined) return { kind: "usual", port: 8090 };
+  return port === 0 ? { kind: "off" } : { kind: "fixed", port };
+}
+
 function readFlags(args: readonly string[]) {
   try {
     return parseArgs({
@@ -138,6 +169,8 @@ function readFlags(args: readonly string[]) {
         http: { type: "string" },
         grpc: { type: "string" },
         nats: { type: "string" },
+        dashboard: { type: "string" },
+        "no-dashboard": { type: "boolean" },
         threads: { type: "string" },
         data: { type: "string" },
         runtime: { type: "string" },

@@ -46,8 +46,8 @@ export class StaticFiles {
   constructor(folder: string) {
     for (const path of filesIn(folder)) {
       const name = `/${relative(folder, path).split(sep).join("/")}`;
-      // What the build compressed itself is used for its plain file.
-      if (/\.(br|gz)$/.test(name)) continue;
+      // Used for its plain file, or not for browsers at all.
+      if (/\.(br|gz)$/.test(name) || name === "/build.json") continue;
       this.#files.set(name, readFile(path));
     }
   }
