@@ -23,12 +23,14 @@ export interface MeshOptions {
   decode?: number;
   /** QUETZAL_MODELS; the demo model unless set. */
   models?: string;
+  /** Starts a dashboard too, and sends it the spans of all; its environment may be added to. */
+  dashboard?: boolean | Record<string, string>;
   /** Added to the environment of every process, or of one role. */
   env?: Record<string, string>;
   roleEnv?: Partial<Record<Role, Record<string, string>>>;
 }
 
-export type Role = "router" | "prefill" | "decode";
+export type Role = "router" | "prefill" | "decode" | "dashboard";
 
 export interface MeshProcess {
   readonly name: string;
@@ -45,6 +47,8 @@ export interface MeshProcess {
 export interface Mesh extends AsyncDisposable {
   readonly httpUrl: string;
   readonly grpcAddress: string;
+  /** Absent without a dashboard. */
+  readonly dashboardUrl: string | undefined;
   readonly nats: Awaited<ReturnType<typeof startNats>>;
   readonly processes: readonly MeshProcess[];
   process(name: string): MeshProcess;
@@ -60,11 +64,14 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
   const folder = undo.use(await tempDir("mesh"));
   const nats = undo.use(await startNats());
   const [httpPort, grpcPort] = [await freePort(), await freePort()];
+  const dashboardPort = options.dashboard ? await freePort() : undefined;
+  const dashboardUrl = dashboardPort && `http://127.0.0.1:${dashboardPort}`;
   const shared = {
     QUETZAL_MODELS: models,
     QUETZAL_NATS_URL: nats.url,
     QUETZAL_LOG_LEVEL: "info",
     QUETZAL_METRICS_PORT: "0",
+    ...(dashboardUrl ? { OTEL_EXPORTER_OTLP_ENDPOINT: dashboardUrl } : {}),
     ...options.env,
   };
   const processes: MeshProcess[] = [];
@@ -93,11 +100,21 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
     QUETZAL_GRPC_PORT: String(grpcPort),
   });
 
+  if (dashboardPort) {
+    add("dashboard", "dashboard", {
+      QUETZAL_DASHBOARD_PORT: String(dashboardPort),
+      QUETZAL_DASHBOARD_DATA: join(folder.path, "dashboard"),
+      QUETZAL_DASHBOARD_ROUTER_URL: `http://127.0.0.1:${httpPort}`,
+      ...(typeof options.dashboard === "object" ? options.dashboard : {}),
+    });
+  }
+
   const grpcAddress = `127.0.0.1:${grpcPort}`;
   const httpUrl = `http://127.0.0.1:${httpPort}`;
   const mesh: Mesh = {
     httpUrl,
     grpcAddress,
+    dashboardUrl: dashboardUrl || undefined,
     nats,
     processes,
     process(name) {
@@ -109,6 +126,7 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
     [Symbol.asyncDispose]: async () => await kept.disposeAsync(),
   };
   await mesh.waitForWorkers({ prefill, decode });
+  if (dashboardUrl) await waitForDashboard(dashboardUrl, processes);
   const kept = undo.move();
   return mesh;
 }
@@ -196,5 +214,33 @@ async function waitForWorkers(
     `Cannot start the mesh: needs ${JSON.stringify(counts)}, found ${last}\n${
       logs.join("\n")
     }`,
+  );
+}
+
+/** It serves, and has heard from the router and all workers. */
+async function waitForDashboard(
+  url: string,
+  processes: readonly MeshProcess[],
+): Promise<void> {
+  const workers =
+    processes.filter(({ role }) => role === "prefill" || role === "decode")
+      .length;
+  const deadline = Date.now() + 20_000;
+  let last = "no answer";
+  while (Date.now() < deadline) {
+    try {
+      const mesh = await (await fetch(`${url}/api/mesh`)).json();
+      last = `${mesh.workers.length} workers`;
+      if (mesh.workers.length === workers) return;
+    } catch (error) {
+      // Not listening yet: the next look tells.
+      last = String(error);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  const dashboard = processes.find(({ role }) => role === "dashboard");
+  throw new Error(
+    `Cannot start the dashboard: needs ${workers} workers, found ${last}\n` +
+      dashboard?.log().slice(-2_000),
   );
 }

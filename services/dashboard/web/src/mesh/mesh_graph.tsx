@@ -130,6 +130,7 @@ function RouterNode({ router }: { router: RouterState }) {
 }
 
 function WorkerNode({ worker }: { worker: WorkerState }) {
+  if (worker.state === "gone") return <GoneNode worker={worker} />;
   const { metrics } = worker;
   const isDecode = worker.role === "decode";
   return (
@@ -137,13 +138,7 @@ function WorkerNode({ worker }: { worker: WorkerState }) {
       <NodeTitle id={worker.workerId}>
         {worker.state === "ready"
           ? <Badge tone="good">ready</Badge>
-          : worker.state === "draining"
-          ? <Badge tone="warn">draining</Badge>
-          : (
-            <Badge tone="bad">
-              gone {formatAge(worker.seenAtMs, nowMs.value)}
-            </Badge>
-          )}
+          : <Badge tone="warn">draining</Badge>}
       </NodeTitle>
       {worker.models.map((model) => {
         const used = model.blocksTotal - model.blocksFree;
@@ -188,14 +183,30 @@ function WorkerNode({ worker }: { worker: WorkerState }) {
             ? <p class="muted small">Roof: not reported</p>
             : (
               <Meter
-                label="Memory bandwidth"
+                label="Roof"
                 share={metrics.roofShare}
-                text={`${formatShare(metrics.roofShare)} of the roof`}
+                text={`${formatShare(metrics.roofShare)} of bandwidth`}
               />
             )}
           {metrics.stale && <p class="muted small">Metrics are out of date.</p>}
         </>
       )}
+    </>
+  );
+}
+
+/** Its numbers are old news; that it is missing is the news. */
+function GoneNode({ worker }: { worker: WorkerState }) {
+  return (
+    <>
+      <NodeTitle id={worker.workerId}>
+        <Badge tone="bad">gone</Badge>
+      </NodeTitle>
+      <p class="small">
+        Last heard of{" "}
+        {formatAge(worker.seenAtMs, nowMs.value)}. Its sequences go on at
+        another worker, if there is one.
+      </p>
     </>
   );
 }

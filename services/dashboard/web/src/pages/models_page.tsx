@@ -123,11 +123,13 @@ function Traffic({ model }: { model: ModelState }) {
         {model.lastRequestAtMs !== null &&
           `, last ${formatAge(model.lastRequestAtMs, nowMs.value)}`}
       </p>
-      <Sparkline
-        values={arrivals}
-        bad={model.traffic.map((point) => point.failures)}
-        label={`Arrivals per second over ${model.traffic.length} s, ${total} in all`}
-      />
+      {total > 0 && (
+        <Sparkline
+          values={arrivals}
+          bad={model.traffic.map((point) => point.failures)}
+          label={`Arrivals per second over ${model.traffic.length} s, ${total} in all`}
+        />
+      )}
     </div>
   );
 }
@@ -145,6 +147,7 @@ function ColdStarts({ starts }: { starts: readonly ColdStart[] }) {
         `, last took ${formatMs(done[done.length - 1])}, longest ${
           formatMs(Math.max(...done))
         }`}
+      {waiting && " "}
       {waiting && (
         <Badge tone="busy">
           waking for {formatMs(Math.max(0, nowMs.value - waiting.wokenAtMs))}

@@ -73,7 +73,8 @@ export function PlaygroundPage() {
         <Notice title="No router to send to">
           <p>
             The dashboard was started without the address of a router. Start it
-            with QUETZAL_ROUTER_URL, for example http://127.0.0.1:8080.
+            with QUETZAL_DASHBOARD_ROUTER_URL, for example
+            http://127.0.0.1:8080.
           </p>
         </Notice>
       </div>

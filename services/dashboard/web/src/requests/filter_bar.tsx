@@ -67,7 +67,9 @@ export function FilterBar({ facets }: { facets: Facets | undefined }) {
           Duration, tokens, worker
           {active.length > 0 && (
             <span class="muted">
-              {" "}· {active.length} filter{active.length > 1 ? "s" : ""} active
+              {` · ${active.length} filter${
+                active.length > 1 ? "s" : ""
+              } active`}
             </span>
           )}
         </summary>

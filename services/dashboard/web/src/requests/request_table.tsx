@@ -77,7 +77,7 @@ function RequestRow(
           <code>{trace.traceId.slice(0, 8)}</code>
         </a>{" "}
         <span class="muted">
-          <Foreign text={trace.name} max={60} />
+          <Foreign text={trace.operation ?? trace.name} max={60} />
         </span>
       </td>
       <td data-label="Model">
@@ -112,7 +112,7 @@ function RequestRow(
             class="muted"
             title={`${trace.cachedTokens} from a prefix cache`}
           >
-            {" "}({formatCount(trace.cachedTokens)})
+            ({formatCount(trace.cachedTokens)})
           </span>
         )}
       </td>

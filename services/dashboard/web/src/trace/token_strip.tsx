@@ -104,10 +104,10 @@ const Group = memo(function Group({ tokens, from, topMs }: GroupProps) {
         key={i}
         class={`token ${name} heat-${heat}`}
         data-i={i}
+        data-ms={shortMs(tokens.latencyMs[i])}
         tabIndex={-1}
       >
-        <bdi>{text}</bdi>
-        <small>{shortMs(tokens.latencyMs[i])}</small>
+        {text}
       </span>,
     );
     if (tokens.texts?.[i].endsWith("\n")) items.push(<br key={`${i}br`} />);

@@ -196,9 +196,9 @@ function clamp(percent: number): number {
   return Math.min(100, Math.max(0, percent));
 }
 
-/** Right of the bar where there is room, else left of it, else inside it. */
+/** Right of the bar where there is room, else left of it, else at the end inside it. */
 function notePlace(left: number, right: number) {
   if (right < 76) return { left: `calc(${right}% + 6px)` };
   if (left > 24) return { right: `calc(${100 - left}% + 6px)` };
-  return { left: `calc(${left}% + 8px)` };
+  return { right: `calc(${100 - right}% + 8px)` };
 }

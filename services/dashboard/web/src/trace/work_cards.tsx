@@ -102,8 +102,9 @@ export function DecodeCard({ run, of }: { run: DecodeRun; of: number }) {
         <Stat label="Prompt" hint="Cached, transferred and computed tokens">
           {formatCount(run.cachedTokens)}
           <small>
-            {" "}cached, {formatCount(run.transferredTokens)} sent,{" "}
-            {formatCount(run.computedTokens)} computed
+            {` cached, ${formatCount(run.transferredTokens)} sent, ${
+              formatCount(run.computedTokens)
+            } computed`}
           </small>
         </Stat>
         {(run.replayedTokens ?? 0) > 0 && (
