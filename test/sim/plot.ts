@@ -9,7 +9,7 @@ const gap = 26;
 
 export interface PlotOptions {
   readonly title: string;
-  /** Models drawn in the map below, the most used first; default 40. */
+  /** Models drawn in the map below, the most used first; default 24. */
   readonly modelsMax?: number;
 }
 
@@ -34,7 +34,7 @@ export function plotSvg(
     line({ ...chart, top: 40 + i * (rowHeight + gap) })
   );
   const mapTop = 40 + charts.length * (rowHeight + gap);
-  const map = modelMap(timeline, mapTop, options.modelsMax ?? 40);
+  const map = modelMap(timeline, mapTop, options.modelsMax ?? 24);
   const height = mapTop + map.height + 30;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="11">
 <rect width="${width}" height="${height}" fill="#fff"/>

@@ -68,6 +68,10 @@ const profileSchema = z.strictObject({
   holdMsMax: positive,
   queueMax: z.int().positive(),
   ttftTargetMs: positive,
+  /** Time to first token outside the worker: HTTP, tokenizing, routing, one step. */
+  overheadMs: nonNegative.default(0),
+  /** A shared worker with every model loaded is there when the trace begins. */
+  startLoaded: z.boolean().default(false),
   /** Replicas each model has when the trace begins. */
   startReplicas: z.int().nonnegative(),
   lengths,

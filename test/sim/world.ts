@@ -139,7 +139,11 @@ export class World implements WorkerEvents {
   }
 
   /** A new worker; with a model it is that model's pod, loads included. */
-  startWorker(model: SimModel | undefined, atOnce = false): boolean {
+  startWorker(
+    model: SimModel | undefined,
+    atOnce = false,
+    loaded: readonly SimModel[] = model ? [model] : [],
+  ): boolean {
     const { profile } = this;
     const node = takeGpu(this.nodes, profile.gpusPerNode, model?.id);
     if (!node) return false;
@@ -156,8 +160,10 @@ export class World implements WorkerEvents {
     let startMs = profile.podStartMs + profile.engineInitMs +
       (node.hasImage ? 0 : profile.imagePullMs);
     node.hasImage = true;
+    for (const { id, class: modelClass } of loaded) {
+      worker.addResident(id, modelClass, this.nowMs);
+    }
     if (model) {
-      worker.addResident(model.id, model.class, this.nowMs);
       const source = this.#nearest(node, model.id);
       startMs += loadMs(profile, model.class.weightsBytes, source);
     }
@@ -277,7 +283,10 @@ export class World implements WorkerEvents {
   firstToken(request: SimRequest, nowMs: number): void {
     if (request.firstTokenMs >= 0) return;
     request.firstTokenMs = nowMs;
-    this.measures.firstToken(request.arrivedMs, nowMs);
+    this.measures.firstToken(
+      request.arrivedMs,
+      nowMs + this.profile.overheadMs,
+    );
   }
 
   done(request: SimRequest): void {

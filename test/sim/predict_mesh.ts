@@ -1,0 +1,224 @@
+/**
+ * Prediction against reality: a real mesh on this machine (one CPU worker, two
+ * models) is loaded for some minutes while `recordBus` listens; then the
+ * recording is simulated on a profile measured from the same mesh just before,
+ * and times to first token are compared with those the clients saw.
+ */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { connectBus } from "../../lib/bus/mod.ts";
+import { readSse } from "../mesh/read_sse.ts";
+import { startMesh } from "../mesh/start_mesh.ts";
+import type { Profile } from "./profile.ts";
+import { createRandom, type Random } from "./random.ts";
+import { recordBus } from "./record_bus.ts";
+import { simulateTrace } from "./simulate_trace.ts";
+import { readTrace } from "./trace/mod.ts";
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: "string", default: "10" },
+    rate: { type: "string", default: "1.5" },
+    seed: { type: "string", default: "1" },
+  },
+});
+const root = join(import.meta.dirname!, "../..");
+const file = join(root, "models/quetzal-demo-q8_0.gguf");
+const models = ["model-a", "model-b"];
+const outputTokens = 32;
+const note = (line: string) => console.error(line);
+
+interface Timing {
+  readonly ttftMs: number;
+  readonly totalMs: number;
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+}
+
+await using mesh = await startMesh({
+  prefill: 0,
+  models: models.map((name) => `${name}=${file}`).join(","),
+  env: { QUETZAL_THREADS: "1", QUETZAL_LOG_LEVEL: "warn" },
+});
+const random = createRandom(`predict/${values.seed}`);
+note("measuring the profile ...");
+const profile = await measureProfile();
+note(JSON.stringify(profile.models[0]) + ` overhead ${profile.overheadMs} ms`);
+note(`loading for ${values.minutes} minutes ...`);
+mkdirSync(join(root, "bench-results"), { recursive: true });
+const recording = join(root, "bench-results/recording.jsonl");
+const timings = await loadAndRecord(recording);
+
+const trace = readTrace(recording, {
+  seed: values.seed,
+  rateScale: 1,
+  arrivals: "thin",
+  limitMs: Infinity,
+});
+const { result } = simulateTrace(trace, {
+  profile,
+  policy: "tail",
+  seed: values.seed,
+});
+const real = timings.map(({ ttftMs }) => ttftMs).sort((a, b) => a - b);
+const realAt = (quantile: number) =>
+  real[Math.min(real.length - 1, Math.floor(quantile * real.length))] / 1000;
+const comparison = {
+  requests: { real: real.length, simulated: result.requests },
+  ttft_p50_s: { real: realAt(0.5), simulated: result.ttft_s.p50 },
+  ttft_p95_s: { real: realAt(0.95), simulated: result.ttft_s.p95 },
+  // One worker was there throughout; a mesh run locally has no controller.
+  scale_events: { real: 0, simulated: result.scale_events },
+};
+writeFileSync(
+  join(root, "bench-results/prediction.json"),
+  JSON.stringify({ profile, comparison }, undefined, 2),
+);
+console.log(JSON.stringify(comparison, undefined, 2));
+
+/** Rates of the mesh at rest: single requests of two lengths, then batches. */
+async function measureProfile(): Promise<Profile> {
+  for (const model of models) await ask(model, 50, 4);
+  const short: Timing[] = [];
+  const long: Timing[] = [];
+  const batch: Timing[] = [];
+  for (let i = 0; i < 10; i++) {
+    short.push(await ask(models[i % 2], 40, outputTokens));
+    long.push(await ask(models[i % 2], 400, outputTokens));
+    batch.push(
+      ...await Promise.all(
+        [0, 1, 2, 3].map(() => ask(models[i % 2], 40, outputTokens)),
+      ),
+    );
+  }
+  const ttft = (timings: Timing[]) => median(timings.map((t) => t.ttftMs));
+  const tokens = (timings: Timing[]) =>
+    median(timings.map((t) => t.promptTokens));
+  const step = (timings: Timing[]) =>
+    median(
+      timings.map((t) =>
+        (t.totalMs - t.ttftMs) / Math.max(1, t.completionTokens - 1)
+      ),
+    );
+  const perTokenMs = (ttft(long) - ttft(short)) /
+    (tokens(long) - tokens(short));
+  const perSequenceMs = Math.max(0, (step(batch) - step(short)) / 3);
+  return {
+    description: "this machine, one thread, demo model twice",
+    gpusMax: 1,
+    gpusPerNode: 1,
+    weightsBytesPerGpu: 1e9,
+    hostBytesPerGpu: 1e9,
+    sequencesPerGpu: 64,
+    imagePullMs: 0,
+    podStartMs: 1_000,
+    engineInitMs: 1_000,
+    loadFixedMs: 100,
+    networkBytesPerS: 1e9,
+    diskBytesPerS: 1e9,
+    hostBytesPerS: 1e10,
+    weightsOnDisk: true,
+    sliced: false,
+    sharing: true,
+    prefillShare: 0.5,
+    workerFailuresPerDay: 0,
+    holdMsMax: 60_000,
+    queueMax: 10_000,
+    ttftTargetMs: 10_000,
+    overheadMs: Math.max(0, ttft(short) - perTokenMs * tokens(short)),
+    startLoaded: true,
+    startReplicas: 0,
+    lengths: {
+      promptLogMean: 5,
+      promptLogDeviation: 1,
+      promptTokensMax: 1000,
+      outputLogMean: 3.5,
+      outputLogDeviation: 0,
+      outputTokensMax: 100,
+    },
+    models: [{
+      name: "demo",
+      weight: 1,
+      weightsBytes: 1e7,
+      prefillTokensPerS: 1000 / perTokenMs,
+      stepMs: Math.max(0.01, step(short) - perSequenceMs),
+      stepMsPerSequence: perSequenceMs,
+      slots: 32,
+    }],
+  };
+}
+
+/** Random arrivals, model a twice as busy as b; nothing waits for anything. */
+async function loadAndRecord(path: string): Promise<Timing[]> {
+  const stop = new AbortController();
+  await using bus = await connectBus({
+    url: mesh.nats.url,
+    name: "record",
+    signal: stop.signal,
+  });
+  const recorded = recordBus(bus, path, stop.signal);
+  await delay(500);
+  const endMs = performance.now() + Number(values.minutes) * 60_000;
+  const pending: Promise<Timing>[] = [];
+  while (performance.now() < endMs) {
+    const model = random.next() < 2 / 3 ? models[0] : models[1];
+    const words = 20 + Math.floor(random.next() * 380);
+    pending.push(ask(model, words, outputTokens));
+    await delay(random.exponential() * 1000 / Number(values.rate));
+  }
+  const timings = await Promise.all(pending);
+  await delay(2_000);
+  stop.abort();
+  await recorded;
+  return timings;
+}
+
+async function ask(
+  model: string,
+  words: number,
+  maxTokens: number,
+): Promise<Timing> {
+  const startedMs = performance.now();
+  const response = await fetch(`${mesh.httpUrl}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({
+      model,
+      prompt: randomText(random, words),
+      max_tokens: maxTokens,
+      ignore_eos: true,
+      temperature: 0,
+      stream: true,
+      stream_options: { include_usage: true },
+    }),
+  });
+  if (!response.ok || !response.body) throw new Error(await response.text());
+  let ttftMs = 0;
+  let usage = { prompt_tokens: 0, completion_tokens: 0 };
+  for await (const data of readSse(response.body)) {
+    if (data === "[DONE]") break;
+    ttftMs ||= performance.now() - startedMs;
+    usage = JSON.parse(data).usage ?? usage;
+  }
+  return {
+    ttftMs,
+    totalMs: performance.now() - startedMs,
+    promptTokens: usage.prompt_tokens,
+    completionTokens: usage.completion_tokens,
+  };
+}
+
+/** Words nobody asked before, so that no prefix is cached. */
+function randomText(from: Random, words: number): string {
+  const parts = ["red", "sea", "two", "bird", "long", "tail", "sun", "of"];
+  return Array.from(
+    { length: words },
+    () => parts[Math.floor(from.next() * parts.length)],
+  ).join(" ");
+}
+
+function median(numbers: readonly number[]): number {
+  return numbers.toSorted((a, b) => a - b)[numbers.length >> 1];
+}
