@@ -13,7 +13,7 @@ import {
   checkSequence,
   type SequenceLimits,
 } from "./check_sequence.ts";
-import type { EventQueue } from "./event_queue.ts";
+import type { EventQueue } from "../event_queue/event_queue.ts";
 import { Generation } from "./generation.ts";
 import { KvFetches } from "./kv_fetches.ts";
 import { type NativeModel, type StepOutput, topLogprobsMax } from "./native.ts";

@@ -1,5 +1,5 @@
 /** A `generate()` call: tokens of one sequence until it stops. */
-import { EventQueue } from "./event_queue.ts";
+import { EventQueue } from "../event_queue/event_queue.ts";
 import type { Sequence, SequenceOwner, StepFacts } from "./sequence.ts";
 import type { EngineToken, SequenceEvent } from "./types.ts";
 

@@ -12,6 +12,7 @@ import { ReflectionService } from "@grpc/reflection";
 import { context } from "@opentelemetry/api";
 import { HealthImplementation } from "grpc-health-check";
 import { type CallContext, callContext } from "./call_context.ts";
+import { drained } from "./drained.ts";
 import { toServiceError } from "./status.ts";
 
 export interface RpcServerOptions {
@@ -189,10 +190,11 @@ export function serverStream<Request, Response>(
 
 class CallSink<Response> implements RpcSink<Response> {
   readonly #call: ServerWritableStream<unknown, Response>;
-  #drained: Promise<void> | undefined;
+  readonly #drained: () => Promise<void>;
 
   constructor(call: ServerWritableStream<unknown, Response>) {
     this.#call = call;
+    this.#drained = drained(call);
   }
 
   get pending(): number {
@@ -201,22 +203,6 @@ class CallSink<Response> implements RpcSink<Response> {
 
   write(message: Response): Promise<void> | undefined {
     if (this.#call.cancelled || this.#call.write(message)) return undefined;
-    this.#drained ??= this.#waitForDrain();
-    return this.#drained;
-  }
-
-  #waitForDrain(): Promise<void> {
-    return new Promise((resolve) => {
-      const done = () => {
-        this.#call.off("drain", done);
-        this.#call.off("cancelled", done);
-        this.#call.off("close", done);
-        this.#drained = undefined;
-        resolve();
-      };
-      this.#call.on("drain", done);
-      this.#call.on("cancelled", done);
-      this.#call.on("close", done);
-    });
+    return this.#drained();
   }
 }

@@ -5,6 +5,7 @@ import {
   type DecodeRequest,
   DecodeService,
 } from "../../proto/gen/quetzal/v1/decode.ts";
+import { linkMethod, type SequenceHandler } from "../../lib/decode_link/mod.ts";
 import type { SequenceSpec } from "../../lib/engine/types.ts";
 import { Code, MeshError } from "../../lib/errors/mesh_error.ts";
 import {
@@ -49,18 +50,20 @@ export interface DecodeParts extends KvFetchParts {
 const tracer = trace.getTracer("quetzal.decode");
 
 export function decodeService(parts: DecodeParts): RpcService {
+  const handler: SequenceHandler = (request, call, sink) =>
+    generate(parts, request, call, sink);
   return {
     name: "quetzal.v1.Decode",
     definition: DecodeService,
     implementation: {
-      generate: serverStream<DecodeRequest, DecodeEvent>(
-        (request, call, sink) => generate(parts, request, call, sink),
-        (reason) => ({
-          event: { $case: "error", value: inBandError(reason) },
-        }),
-      ),
+      generate: serverStream(handler, errorEvent),
+      attach: linkMethod(handler, errorEvent),
     },
   };
+}
+
+function errorEvent(reason: unknown): DecodeEvent {
+  return { event: { $case: "error", value: inBandError(reason) } };
 }
 
 async function generate(

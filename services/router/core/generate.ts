@@ -1,6 +1,7 @@
 import type { Clock } from "../../../lib/bus/clock.ts";
 import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
-import { callStream, fromStreamError } from "../../../lib/rpc/mod.ts";
+import { SlowReaderError } from "../../../lib/decode_link/mod.ts";
+import { fromStreamError } from "../../../lib/rpc/mod.ts";
 import { FinishReason } from "../../../proto/gen/quetzal/v1/common.ts";
 import type {
   DecodeEvent,
@@ -48,9 +49,9 @@ export interface GenerateOptions {
  * have drawn; text and stop strings go on in the same `OutputText`. The client
  * sees a pause.
  *
- * Memory is bounded by the client: while it does not read, the decode stream is
- * not read either and HTTP/2 flow control holds the worker; after `slowClientMs`
- * the sequence is cancelled.
+ * A client that does not read costs the tokens generated meanwhile, and not for
+ * long: after `slowClientMs`, or when the link counts too many unread events, the
+ * sequence is cancelled.
  */
 export async function generate(
   request: GenerationRequest,
@@ -167,7 +168,7 @@ class Sequence {
       return undefined;
     } catch (reason) {
       span.fail(reason);
-      if (scope.signal.aborted || reason instanceof ClientFailure) throw reason;
+      if (scope.signal.aborted || isClientsDoing(reason)) throw reason;
       return MeshError.from(reason);
     }
   }
@@ -185,7 +186,7 @@ class Sequence {
 
   #call(lease: Lease): AsyncIterable<DecodeEvent> {
     const { request } = this;
-    const client = this.#parts.clients.at(lease.decode.record.address);
+    const link = this.#parts.clients.at(lease.decode.record.address);
     const message: DecodeRequest = {
       requestId: request.requestId,
       model: request.model.name,
@@ -198,10 +199,7 @@ class Sequence {
       tenant: request.tenant,
     };
     const { signal, deadlineMs } = this.#options.scope;
-    return callStream(client.generate.bind(client), message, {
-      signal,
-      deadlineMs,
-    });
+    return link.generate(message, { signal, deadlineMs });
   }
 
   /** Takes one event; true when the answer is complete. */
@@ -287,8 +285,12 @@ class Sequence {
   }
 }
 
-/** The client's doing, so no other worker helps. */
 class ClientFailure extends MeshError {}
+
+/** The client reads too slowly, so no other worker helps. */
+function isClientsDoing(reason: unknown): boolean {
+  return reason instanceof ClientFailure || reason instanceof SlowReaderError;
+}
 
 function brokenOff({ decode }: Lease): MeshError {
   const { workerId } = decode.record;

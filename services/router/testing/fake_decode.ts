@@ -1,3 +1,7 @@
+import {
+  linkMethod,
+  type SequenceHandler,
+} from "../../../lib/decode_link/mod.ts";
 import type { RpcServer } from "../../../lib/rpc/mod.ts";
 import {
   type CallContext,
@@ -68,19 +72,16 @@ export class FakeDecode {
 
   async start(port = 0): Promise<this> {
     this.#startedAtMs = Date.now() + Math.random();
+    const handler: SequenceHandler = (request, call, sink) =>
+      this.#generate(request, call, (event) => sink.write(event));
     this.#server = await startRpcServer({
       port,
       services: [{
         name: "quetzal.v1.Decode",
         definition: DecodeService,
         implementation: {
-          generate: serverStream<DecodeRequest, DecodeEvent>(
-            (request, call, sink) =>
-              this.#generate(request, call, (event) => sink.write(event)),
-            (reason) => ({
-              event: { $case: "error", value: toStreamError(reason) },
-            }),
-          ),
+          generate: serverStream(handler, errorEvent),
+          attach: linkMethod(handler, errorEvent),
         },
       }],
     });
@@ -194,6 +195,10 @@ export class FakeDecode {
     }
     write(finished(FinishReason.FINISH_REASON_LENGTH));
   }
+}
+
+function errorEvent(reason: unknown): DecodeEvent {
+  return { event: { $case: "error", value: toStreamError(reason) } };
 }
 
 function tokenMessage({ sampling }: DecodeRequest, id: number, index: number) {

@@ -1,26 +1,28 @@
+import { DecodeLink } from "../../../lib/decode_link/mod.ts";
 import { connect } from "../../../lib/rpc/mod.ts";
 import { DecodeClient } from "../../../proto/gen/quetzal/v1/decode.ts";
 
-/** One connection per decode worker, made on first use. */
+/** One link per decode worker, made on first use. */
 export class DecodeClients implements Disposable {
-  readonly #clients = new Map<string, DecodeClient>();
+  readonly #links = new Map<string, DecodeLink>();
 
-  at(address: string): DecodeClient {
-    let client = this.#clients.get(address);
-    if (client === undefined) {
-      client = connect(DecodeClient, address);
-      this.#clients.set(address, client);
+  at(address: string): DecodeLink {
+    let link = this.#links.get(address);
+    if (link === undefined) {
+      link = new DecodeLink(connect(DecodeClient, address));
+      this.#links.set(address, link);
     }
-    return client;
+    return link;
   }
 
-  /** Closes the connection; calls that run on it end by themselves first. */
+  /** Closes the connection; sequences that run on it end by themselves first. */
   drop(address: string): void {
-    this.#clients.get(address)?.close();
-    this.#clients.delete(address);
+    this.#links.get(address)?.retire();
+    this.#links.delete(address);
   }
 
   [Symbol.dispose](): void {
-    for (const address of [...this.#clients.keys()]) this.drop(address);
+    for (const link of this.#links.values()) link[Symbol.dispose]();
+    this.#links.clear();
   }
 }

@@ -10,8 +10,10 @@ import {
   type CallOptions,
   type ChannelCredentials,
   Client,
+  type ClientDuplexStream,
   type ClientOptions,
   type ClientReadableStream,
+  type handleBidiStreamingCall,
   type handleServerStreamingCall,
   makeGenericClientConstructor,
   type Metadata,
@@ -25,6 +27,42 @@ import {
   StreamError,
   Token,
 } from "./common.ts";
+
+export interface LinkCommand {
+  command: { $case: "start"; value: LinkStart } | //
+  /** The number of a sequence that nobody wants any more. */
+  { $case: "cancel"; value: number } | undefined;
+}
+
+export interface LinkStart {
+  /** Chosen by the caller, unused on this call so far. */
+  sequence: number;
+  request:
+    | DecodeRequest
+    | undefined;
+  /** W3C trace context of this sequence: traceparent, tracestate. */
+  traceContext: { [key: string]: string };
+  /** What is left until the sequence's deadline; 0: none. */
+  timeoutMs: number;
+}
+
+export interface LinkStart_TraceContextEntry {
+  key: string;
+  value: string;
+}
+
+export interface LinkBatch {
+  items: LinkItem[];
+}
+
+export interface LinkItem {
+  sequence: number;
+  event:
+    | DecodeEvent
+    | undefined;
+  /** Nothing follows for this sequence. */
+  ended: boolean;
+}
 
 export interface DecodeRequest {
   requestId: string;
@@ -89,6 +127,528 @@ export interface DecodeFinished {
   /** Times the sequence lost its blocks and was computed again. */
   preemptions: number;
 }
+
+function createBaseLinkCommand(): LinkCommand {
+  return { command: undefined };
+}
+
+export const LinkCommand: MessageFns<LinkCommand> = {
+  encode(message: LinkCommand, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.command?.$case) {
+      case "start":
+        LinkStart.encode(message.command.value, writer.uint32(10).fork()).join();
+        break;
+      case "cancel":
+        writer.uint32(16).uint32(message.command.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkCommand {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkCommand();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.command = { $case: "start", value: LinkStart.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.command = { $case: "cancel", value: reader.uint32() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LinkCommand {
+    return {
+      command: isSet(object.start)
+        ? { $case: "start", value: LinkStart.fromJSON(object.start) }
+        : isSet(object.cancel)
+        ? { $case: "cancel", value: globalThis.Number(object.cancel) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: LinkCommand): unknown {
+    const obj: any = {};
+    if (message.command?.$case === "start") {
+      obj.start = LinkStart.toJSON(message.command.value);
+    } else if (message.command?.$case === "cancel") {
+      obj.cancel = Math.round(message.command.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LinkCommand>): LinkCommand {
+    return LinkCommand.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LinkCommand>): LinkCommand {
+    const message = createBaseLinkCommand();
+    switch (object.command?.$case) {
+      case "start": {
+        if (object.command?.value !== undefined && object.command?.value !== null) {
+          message.command = { $case: "start", value: LinkStart.fromPartial(object.command.value) };
+        }
+        break;
+      }
+      case "cancel": {
+        if (object.command?.value !== undefined && object.command?.value !== null) {
+          message.command = { $case: "cancel", value: object.command.value };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseLinkStart(): LinkStart {
+  return { sequence: 0, request: undefined, traceContext: {}, timeoutMs: 0 };
+}
+
+export const LinkStart: MessageFns<LinkStart> = {
+  encode(message: LinkStart, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sequence !== 0) {
+      writer.uint32(8).uint32(message.sequence);
+    }
+    if (message.request !== undefined) {
+      DecodeRequest.encode(message.request, writer.uint32(18).fork()).join();
+    }
+    globalThis.Object.entries(message.traceContext).forEach(([key, value]: [string, string]) => {
+      LinkStart_TraceContextEntry.encode({ key: key as any, value }, writer.uint32(26).fork()).join();
+    });
+    if (message.timeoutMs !== 0) {
+      writer.uint32(32).int32(message.timeoutMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkStart {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkStart();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.sequence = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.request = DecodeRequest.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            const entry3 = LinkStart_TraceContextEntry.decode(reader, reader.uint32());
+            if (entry3.value !== undefined) {
+              message.traceContext[entry3.key] = entry3.value;
+            }
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.timeoutMs = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LinkStart {
+    return {
+      sequence: isSet(object.sequence) ? globalThis.Number(object.sequence) : 0,
+      request: isSet(object.request) ? DecodeRequest.fromJSON(object.request) : undefined,
+      traceContext: isObject(object.traceContext)
+        ? (globalThis.Object.entries(object.traceContext) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : isObject(object.trace_context)
+        ? (globalThis.Object.entries(object.trace_context) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      timeoutMs: isSet(object.timeoutMs)
+        ? globalThis.Number(object.timeoutMs)
+        : isSet(object.timeout_ms)
+        ? globalThis.Number(object.timeout_ms)
+        : 0,
+    };
+  },
+
+  toJSON(message: LinkStart): unknown {
+    const obj: any = {};
+    if (message.sequence !== 0) {
+      obj.sequence = Math.round(message.sequence);
+    }
+    if (message.request !== undefined) {
+      obj.request = DecodeRequest.toJSON(message.request);
+    }
+    if (message.traceContext) {
+      const entries = globalThis.Object.entries(message.traceContext) as [string, string][];
+      if (entries.length > 0) {
+        obj.traceContext = {};
+        entries.forEach(([k, v]) => {
+          obj.traceContext[k] = v;
+        });
+      }
+    }
+    if (message.timeoutMs !== 0) {
+      obj.timeoutMs = Math.round(message.timeoutMs);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LinkStart>): LinkStart {
+    return LinkStart.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LinkStart>): LinkStart {
+    const message = createBaseLinkStart();
+    message.sequence = object.sequence ?? 0;
+    message.request = (object.request !== undefined && object.request !== null)
+      ? DecodeRequest.fromPartial(object.request)
+      : undefined;
+    message.traceContext = (globalThis.Object.entries(object.traceContext ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.timeoutMs = object.timeoutMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseLinkStart_TraceContextEntry(): LinkStart_TraceContextEntry {
+  return { key: "", value: "" };
+}
+
+export const LinkStart_TraceContextEntry: MessageFns<LinkStart_TraceContextEntry> = {
+  encode(message: LinkStart_TraceContextEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkStart_TraceContextEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkStart_TraceContextEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LinkStart_TraceContextEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: LinkStart_TraceContextEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LinkStart_TraceContextEntry>): LinkStart_TraceContextEntry {
+    return LinkStart_TraceContextEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LinkStart_TraceContextEntry>): LinkStart_TraceContextEntry {
+    const message = createBaseLinkStart_TraceContextEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseLinkBatch(): LinkBatch {
+  return { items: [] };
+}
+
+export const LinkBatch: MessageFns<LinkBatch> = {
+  encode(message: LinkBatch, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.items) {
+      LinkItem.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkBatch {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkBatch();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.items.push(LinkItem.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LinkBatch {
+    return { items: globalThis.Array.isArray(object?.items) ? object.items.map((e: any) => LinkItem.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: LinkBatch): unknown {
+    const obj: any = {};
+    if (message.items?.length) {
+      obj.items = message.items.map((e) => LinkItem.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LinkBatch>): LinkBatch {
+    return LinkBatch.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LinkBatch>): LinkBatch {
+    const message = createBaseLinkBatch();
+    message.items = object.items?.map((e) => LinkItem.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseLinkItem(): LinkItem {
+  return { sequence: 0, event: undefined, ended: false };
+}
+
+export const LinkItem: MessageFns<LinkItem> = {
+  encode(message: LinkItem, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sequence !== 0) {
+      writer.uint32(8).uint32(message.sequence);
+    }
+    if (message.event !== undefined) {
+      DecodeEvent.encode(message.event, writer.uint32(18).fork()).join();
+    }
+    if (message.ended !== false) {
+      writer.uint32(24).bool(message.ended);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkItem {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkItem();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.sequence = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.event = DecodeEvent.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.ended = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LinkItem {
+    return {
+      sequence: isSet(object.sequence) ? globalThis.Number(object.sequence) : 0,
+      event: isSet(object.event) ? DecodeEvent.fromJSON(object.event) : undefined,
+      ended: isSet(object.ended) ? globalThis.Boolean(object.ended) : false,
+    };
+  },
+
+  toJSON(message: LinkItem): unknown {
+    const obj: any = {};
+    if (message.sequence !== 0) {
+      obj.sequence = Math.round(message.sequence);
+    }
+    if (message.event !== undefined) {
+      obj.event = DecodeEvent.toJSON(message.event);
+    }
+    if (message.ended !== false) {
+      obj.ended = message.ended;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LinkItem>): LinkItem {
+    return LinkItem.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LinkItem>): LinkItem {
+    const message = createBaseLinkItem();
+    message.sequence = object.sequence ?? 0;
+    message.event = (object.event !== undefined && object.event !== null)
+      ? DecodeEvent.fromPartial(object.event)
+      : undefined;
+    message.ended = object.ended ?? false;
+    return message;
+  },
+};
 
 function createBaseDecodeRequest(): DecodeRequest {
   return {
@@ -883,6 +1443,20 @@ export const DecodeService = {
     responseSerialize: (value: DecodeEvent): Buffer => Buffer.from(DecodeEvent.encode(value).finish()),
     responseDeserialize: (value: Buffer): DecodeEvent => DecodeEvent.decode(value),
   },
+  /**
+   * Many sequences over one call, for a router: the tokens that one step gave all
+   * of its sequences travel in one message. Each sequence behaves as in Generate.
+   * The end of the call cancels what still runs.
+   */
+  attach: {
+    path: "/quetzal.v1.Decode/Attach" as const,
+    requestStream: true as const,
+    responseStream: true as const,
+    requestSerialize: (value: LinkCommand): Buffer => Buffer.from(LinkCommand.encode(value).finish()),
+    requestDeserialize: (value: Buffer): LinkCommand => LinkCommand.decode(value),
+    responseSerialize: (value: LinkBatch): Buffer => Buffer.from(LinkBatch.encode(value).finish()),
+    responseDeserialize: (value: Buffer): LinkBatch => LinkBatch.decode(value),
+  },
 } as const;
 
 export interface DecodeServer extends UntypedServiceImplementation {
@@ -891,6 +1465,12 @@ export interface DecodeServer extends UntypedServiceImplementation {
    * frees the sequence's blocks within one step.
    */
   generate: handleServerStreamingCall<DecodeRequest, DecodeEvent>;
+  /**
+   * Many sequences over one call, for a router: the tokens that one step gave all
+   * of its sequences travel in one message. Each sequence behaves as in Generate.
+   * The end of the call cancels what still runs.
+   */
+  attach: handleBidiStreamingCall<LinkCommand, LinkBatch>;
 }
 
 export interface DecodeClient extends Client {
@@ -904,6 +1484,14 @@ export interface DecodeClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<DecodeEvent>;
+  /**
+   * Many sequences over one call, for a router: the tokens that one step gave all
+   * of its sequences travel in one message. Each sequence behaves as in Generate.
+   * The end of the call cancels what still runs.
+   */
+  attach(): ClientDuplexStream<LinkCommand, LinkBatch>;
+  attach(options: Partial<CallOptions>): ClientDuplexStream<LinkCommand, LinkBatch>;
+  attach(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<LinkCommand, LinkBatch>;
 }
 
 export const DecodeClient = makeGenericClientConstructor(DecodeService, "quetzal.v1.Decode") as unknown as {
@@ -920,6 +1508,10 @@ type DeepPartial<T> = T extends bigint ? string | number | bigint
   : T extends { $case: string; value: unknown } ? { $case: T["$case"]; value?: DeepPartial<T["value"]> }
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
   : Partial<T>;
+
+function isObject(value: any): boolean {
+  return typeof value === "object" && value !== null;
+}
 
 function isSet(value: any): boolean {
   return value !== null && value !== undefined;

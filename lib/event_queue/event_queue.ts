@@ -20,6 +20,11 @@ export class EventQueue<T> implements AsyncIterableIterator<T> {
     this.#onReturn = onReturn;
   }
 
+  /** Items that the reader has not taken. */
+  get unread(): number {
+    return this.#items.length - this.#read;
+  }
+
   push(item: T): void {
     if (this.#closed) return;
     if (this.#reader === undefined) this.#items.push(item);
