@@ -18,6 +18,8 @@ export interface CollectorOptions {
   readonly clock: Clock;
   readonly nowMs: () => number;
   readonly onError: (what: string, reason: unknown) => void;
+  /** The event loop stood still for it: a slow disk, or too much at once. */
+  readonly onSlow?: (what: string, ms: number) => void;
 }
 
 /** Told about traces as they come in and as they settle. */
@@ -33,6 +35,7 @@ export interface CollectorListener {
 /** Late spans of a trace that was not kept would bring it back as a fragment. */
 const droppedMax = 50_000;
 const tickMs = 250;
+const slowMs = 500;
 /** Traces written in one go: the event loop stands still for about 20 ms. */
 const writeMax = 200;
 
@@ -160,7 +163,10 @@ export class Collector implements AsyncDisposable {
   #settle(traces: readonly PendingTrace[]): void {
     const kept = traces.map(toStored).filter((trace) => this.#isKept(trace));
     try {
-      const summaries = this.#options.store.put(kept);
+      const summaries = this.#timed(
+        "store traces",
+        () => this.#options.store.put(kept),
+      );
       this.#failing = false;
       this.#tell(summaries);
     } catch (reason) {
@@ -197,6 +203,14 @@ export class Collector implements AsyncDisposable {
     return false;
   }
 
+  #timed<T>(what: string, work: () => T): T {
+    const startMs = performance.now();
+    const result = work();
+    const ms = Math.round(performance.now() - startMs);
+    if (ms > slowMs) this.#options.onSlow?.(what, ms);
+    return result;
+  }
+
   #tell(summaries: readonly TraceSummary[]): void {
     if (summaries.length === 0) return;
     for (const listener of this.#listeners) listener.changed?.(summaries);
@@ -208,7 +222,7 @@ export class Collector implements AsyncDisposable {
     if (now - this.#prunedAtMs < 1_000) return;
     this.#prunedAtMs = now;
     try {
-      store.prune(retention, now);
+      this.#timed("prune the trace store", () => store.prune(retention, now));
     } catch (reason) {
       if (!this.#failing) onError("prune the trace store", reason);
       this.#failing = true;

@@ -84,6 +84,7 @@ export async function startDashboard(
       clock,
       nowMs,
       onError: (what, err) => logger.error({ err }, `Cannot ${what}`),
+      onSlow: (what, ms) => logger.warn({ ms }, `Slow to ${what}`),
     }),
   );
   const traces = new TraceReader({
