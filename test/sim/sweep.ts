@@ -94,6 +94,11 @@ export const oneModelSettings: readonly Setting[] = [
     label: `burst quantile ${burstQuantile}, shrink window 3 min`,
     config: { burstQuantile, shrinkWindowMs: 3 * minuteMs },
   })),
+  {
+    policy: "tail",
+    label: "slot use 70 %, burst quantile 0.8, shrink window 3 min",
+    config: { slotUse: 0.7, burstQuantile: 0.8, shrinkWindowMs: 3 * minuteMs },
+  },
 ];
 
 export function runSetting(
