@@ -19,7 +19,8 @@ void quantizeRows(const float* a, int64_t rows, int64_t cols, QuantizedRows dst)
     // Tinier blocks count as zero: 127 / amax must stay finite.
     const bool tiny = amax < 1e-30f;
     const float inverse = tiny ? 0 : 127.0f / amax;
-    dst.scales[block] = !finite ? NAN : tiny ? 0 : amax / 127.0f;
+    // Q8_0 keeps its scale as f16.
+    dst.scales[block] = !finite ? NAN : tiny ? 0 : f16ToF32(f32ToF16(amax / 127.0f));
     dst.sums[block] = 0;
     for (int64_t i = 0; i < quantBlock; ++i) {
       const float rounded = finite ? std::nearbyint(in[i] * inverse) : 0;
