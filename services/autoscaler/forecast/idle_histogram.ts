@@ -2,8 +2,8 @@
  * How long a model rests between bursts of requests: a histogram of idle times,
  * after Shahrad et al., "Serverless in the Wild" (ATC'20), which found that the
  * 5th and 99th percentile of a function's own idle times beat any fixed
- * keep-alive. Theirs has one-minute bins up to four hours; ours has 48 bins that
- * grow by 35 % from one second to two weeks, so that models asked once a day
+ * keep-alive. Theirs has one-minute bins up to four hours; ours has 148 bins that
+ * grow by 10 % from one second to two weeks, so that models asked once a day
  * are inside too. Old habits fade: at 256 entries all counts are halved.
  */
 export interface IdleHistogram {
@@ -11,9 +11,9 @@ export interface IdleHistogram {
   readonly total: number;
 }
 
-const binCount = 48;
+const binCount = 148;
 const firstBinMs = 1_000;
-const binRatio = 1.35;
+const binRatio = 1.1;
 const fadeAt = 256;
 
 export const emptyHistogram: IdleHistogram = {
@@ -50,22 +50,32 @@ export function idleQuantileMs(
   return upperEdgeMs(binCount - 1);
 }
 
+/** While idle, when a model is worth having loaded: from `fromMs` to `untilMs`. */
+export interface KeepWindow {
+  readonly fromMs: number;
+  readonly untilMs: number;
+}
+
 /**
- * P(next request within `withinMs` | idle for `idleMs` already), counting whole
- * bins after the present one; 0 without entries that long.
+ * The hybrid policy of the paper: let go at once, come back `leadMs` before the
+ * shortest usual rest (5 %), stay until the longest (`coverage`, 99 % in the
+ * paper: who rests longer starts cold) but for `keepMsMax` at most. Rests that begin sooner than going and coming back would take are
+ * waited out. A model asked every night is not kept by day, and is there at night.
+ *
+ * Example: rests of about 24 h, lead 2 min, at most 4 h: from 22 or 23 h on, for
+ * 4 h. Rests from 5 s to 10 min: loaded from 0 to 10 min.
  */
-export function arrivalProbability(
+export function keepWindow(
   histogram: IdleHistogram,
-  idleMs: number,
-  withinMs: number,
-): number {
-  let longer = 0;
-  let soon = 0;
-  for (let bin = binOf(idleMs); bin < binCount; bin++) {
-    longer += histogram.counts[bin];
-    if (upperEdgeMs(bin) <= idleMs + withinMs) soon += histogram.counts[bin];
-  }
-  return longer === 0 ? 0 : soon / longer;
+  options: { leadMs: number; keepMsMax: number; coverage: number },
+): KeepWindow | undefined {
+  const shortest = idleQuantileMs(histogram, 0.05);
+  const longest = idleQuantileMs(histogram, options.coverage);
+  if (shortest === undefined || longest === undefined) return undefined;
+  // The bin's lower edge: the rest may be that short.
+  const backMs = shortest / binRatio - options.leadMs;
+  const fromMs = backMs > 2 * options.leadMs ? backMs : 0;
+  return { fromMs, untilMs: Math.min(longest, fromMs + options.keepMsMax) };
 }
 
 function binOf(idleMs: number): number {

@@ -3,6 +3,8 @@ import {
   emptyHistogram,
   type IdleHistogram,
   idleQuantileMs,
+  type KeepWindow,
+  keepWindow,
   recordIdle,
 } from "../forecast/idle_histogram.ts";
 import {
@@ -34,8 +36,8 @@ import {
 
 export interface TailConfig extends ScalingBounds {
   readonly cost: ModelCost;
-  /** First token within this, for `sloShare` of the requests. */
   readonly ttftTargetMs: number;
+  /** Share of a model's rests that must not end in a cold start; default 0.99. */
   readonly sloShare: number;
   /** Share of the TTFT target a wake-up may use; the rest is for queues. Default 0.6. */
   readonly wakeBudget: number;
@@ -101,12 +103,13 @@ const dispersion = 2;
  *   share ≥ dedicatedEnter, or no shared workers   → dedicated
  *     replicas = ceil((level + rise) / (slots * slotUse)), rise a quantile of the
  *     rises seen within one start time (`burst_forecast.ts`)
- *   otherwise, idle for less than keep            → shared
- *   idle for longer, disk is too slow, recent     → asleep
+ *   otherwise, in use or due by its keep window    → shared
+ *   idle, disk is too slow, asked lately           → asleep
  *   otherwise                                      → absent
  *
  * keep is zero where sleeping is in time (idle weights then only fill memory
- * nobody asked for), else the 99 % quantile of the model's own idle times. Shrinking goes to the
+ * nobody asked for), else a window from the model's own idle times, which also
+ * brings a model back before it is due (`idle_histogram.ts`). Shrinking goes to the
  * largest wish of `shrinkWindowMs`; entering and leaving `dedicated` have
  * different thresholds; growth is bounded by a factor.
  *
@@ -239,8 +242,8 @@ function dedicate(
   });
   const now = inFlight(signals);
   const peak = Math.max(forecast.peak, now);
-  const keepMs = keepLoadedMs(config, state.idle);
-  const kept = seen.idleMs < keepMs ? 1 : 0;
+  const keep = keepLoaded(config, state.idle);
+  const kept = isKept(keep, seen.idleMs) ? 1 : 0;
   const wish = Math.max(kept, Math.ceil(peak / (cost.slots * config.slotUse)));
   const wishes = addSample(state.wishes, {
     value: wish,
@@ -273,7 +276,8 @@ function dedicate(
       peak,
       wish,
       idleMs: seen.idleMs,
-      keepMs,
+      keepFromMs: keep.fromMs,
+      keepUntilMs: keep.untilMs,
       startMs: cost.startMs,
     },
     state: {
@@ -285,7 +289,7 @@ function dedicate(
         : nowMs,
     },
     settled: replicas === 0 && current === 0 && signals.concurrency === 0 &&
-      state.rateFast < 1e-6,
+      state.rateFast < 1e-6 && seen.idleMs >= keep.untilMs,
   };
 }
 
@@ -300,13 +304,15 @@ function shareOrSleep(
   const budgetMs = config.wakeBudget * config.ttftTargetMs;
   const hostMs = wakeTtftMs(cost, "host");
   const diskMs = wakeTtftMs(cost, "disk");
-  const keepMs = hostMs <= budgetMs ? 0 : keepLoadedMs(config, state.idle);
+  const keep = hostMs <= budgetMs
+    ? { fromMs: 0, untilMs: 0 }
+    : keepLoaded(config, state.idle);
   const sleepMs = Math.max(
     config.sleepMs,
-    2 * (idleQuantileMs(state.idle, 0.99) ?? 0),
+    2 * (idleQuantileMs(state.idle, config.sloShare) ?? 0),
   );
   const { residency, reason } = farthestInTime(signals, seen.idleMs, {
-    keepMs,
+    keep,
     sleepMs,
     diskInTime: diskMs <= budgetMs,
   });
@@ -326,7 +332,8 @@ function shareOrSleep(
       share: seen.share,
       shareVariance: seen.shareVariance,
       idleMs: seen.idleMs,
-      keepMs,
+      keepFromMs: keep.fromMs,
+      keepUntilMs: keep.untilMs,
       sleepMs,
       hostMs,
       diskMs,
@@ -334,29 +341,40 @@ function shareOrSleep(
     },
     state: { ...state, residency, wishes: emptyWindow },
     settled: replicas === current && signals.concurrency === 0 &&
-      residency === "absent" && state.rateFast < 1e-6,
+      residency === "absent" && state.rateFast < 1e-6 &&
+      seen.idleMs >= keep.untilMs,
   };
 }
 
 function farthestInTime(
   signals: ModelSignals,
   idleMs: number,
-  limits: { keepMs: number; sleepMs: number; diskInTime: boolean },
+  limits: { keep: KeepWindow; sleepMs: number; diskInTime: boolean },
 ): { residency: Residency; reason: string } {
   if (inFlight(signals) > 0) return { residency: "shared", reason: "in-use" };
-  if (idleMs < limits.keepMs) return { residency: "shared", reason: "keep" };
+  if (isKept(limits.keep, idleMs)) {
+    return { residency: "shared", reason: "keep" };
+  }
   if (!limits.diskInTime && idleMs < limits.sleepMs) {
     return { residency: "asleep", reason: "disk-too-slow" };
   }
   return { residency: "absent", reason: "idle" };
 }
 
-/** The model's own 99 % idle time once enough is known, within the maximum. */
-function keepLoadedMs(config: TailConfig, idle: IdleHistogram): number {
+/** When to have an idle model loaded: by its own rests once enough are known. */
+function keepLoaded(config: TailConfig, idle: IdleHistogram): KeepWindow {
   const known = idle.total >= config.idleSamplesMin
-    ? idleQuantileMs(idle, 0.99)
+    ? keepWindow(idle, {
+      leadMs: config.cost.startMs,
+      keepMsMax: config.keepMaxMs,
+      coverage: config.sloShare,
+    })
     : undefined;
-  return Math.min(config.keepMaxMs, known ?? config.keepDefaultMs);
+  return known ?? { fromMs: 0, untilMs: config.keepDefaultMs };
+}
+
+function isKept(keep: KeepWindow, idleMs: number): boolean {
+  return idleMs >= keep.fromMs && idleMs < keep.untilMs;
 }
 
 /** Takes the new signals into the histories. */
