@@ -75,7 +75,7 @@ function hashSources(): string {
     recursive: true,
     withFileTypes: true,
   })
-    .filter((entry) => entry.isFile())
+    .filter((entry) => entry.isFile() && !entry.name.endsWith(".test.ts"))
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
   const root = join(here, "../../..");
@@ -105,9 +105,26 @@ async function build(outFolder: string, hash: string): Promise<Stamp> {
   }
   const stamp: Stamp = { hash, bytes, compressedBytes };
   writeFileSync(join(fresh, stampName), `${JSON.stringify(stamp, null, 2)}\n`);
-  rmSync(outFolder, { recursive: true, force: true });
-  renameSync(fresh, outFolder);
+  swap(fresh, outFolder);
   return stamp;
+}
+
+/** Two builds at once make the same page: whoever comes second leaves the first one's there. */
+function swap(fresh: string, outFolder: string): void {
+  const old = `${fresh}.old`;
+  try {
+    renameSync(outFolder, old);
+  } catch {
+    // There was none, or another build is swapping right now.
+  }
+  try {
+    renameSync(fresh, outFolder);
+  } catch (error) {
+    if (!existsSync(join(outFolder, stampName))) throw error;
+  }
+  for (const folder of [fresh, old]) {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 /** All files of the page by name. */

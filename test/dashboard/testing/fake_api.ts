@@ -137,7 +137,8 @@ function json(response: ServerResponse, body: unknown, status = 200): void {
 
 /** As the service does: files, and the page for every address without an extension. */
 function page(path: string, response: ServerResponse): void {
-  const name = extname(path) === "" ? "index.html" : path;
+  const isFile = path.startsWith("/assets/") || path === "/icon.svg";
+  const name = isFile ? path : "index.html";
   const types: Record<string, string> = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript",

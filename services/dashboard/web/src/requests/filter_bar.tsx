@@ -1,5 +1,5 @@
 /** @jsxImportSource preact */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import type { Facet, Facets } from "../../../api_types.ts";
 import { query, setQuery } from "../navigation/address.ts";
 import { tame } from "../parts/foreign.tsx";
@@ -129,37 +129,40 @@ function TextFilter(
   { name, label, placeholder, number, bare, focusKey }: TextFilterProps,
 ) {
   const value = query.value.get(name) ?? "";
-  const [draft, setDraft] = useState(value);
+  const input = useRef<HTMLInputElement>(null);
   const timer = useRef<number | undefined>(undefined);
-  useEffect(() => setDraft(value), [value]);
+  useEffect(() => {
+    // Whoever types knows better than an address that is a quarter of a second old.
+    const element = input.current!;
+    if (document.activeElement !== element) element.value = value;
+  }, [value]);
   useEffect(() => () => clearTimeout(timer.current), []);
-  const commit = (text: string) => {
+  const commit = () => {
     clearTimeout(timer.current);
-    setQuery({ [name]: text.trim() });
+    setQuery({ [name]: input.current!.value.trim() });
   };
   return (
     <label class="field">
       <span class={bare ? "visually-hidden" : undefined}>{label}</span>
       <input
+        ref={input}
         name={name}
         type="search"
         inputMode={number ? "numeric" : undefined}
         placeholder={placeholder}
-        value={draft}
+        defaultValue={value}
         data-first-filter={focusKey ? "" : undefined}
         spellcheck={false}
         autocomplete="off"
-        onInput={(event) => {
-          const text = event.currentTarget.value;
-          setDraft(text);
+        onInput={() => {
           clearTimeout(timer.current);
-          timer.current = setTimeout(commit, 250, text) as unknown as number;
+          timer.current = setTimeout(commit, 250) as unknown as number;
         }}
         onKeyDown={(event) => {
-          if (event.key === "Enter") commit(event.currentTarget.value);
+          if (event.key === "Enter") commit();
           if (event.key === "Escape") event.currentTarget.blur();
         }}
-        onChange={(event) => commit(event.currentTarget.value)}
+        onChange={commit}
       />
     </label>
   );

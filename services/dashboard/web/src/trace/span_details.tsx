@@ -81,7 +81,7 @@ function PartList({ parts }: { parts: readonly RowPart[] }) {
       <ol class="events">
         {parts.slice(0, shownMax).map((part, i) => (
           <li key={i}>
-            <span class="number">{formatMs(part.startMs)}</span> {part.label}
+            <span class="number">{formatMs(part.startMs)}</span> {part.label()}
           </li>
         ))}
       </ol>

@@ -1,14 +1,17 @@
 /** @jsxImportSource preact */
 import { memo } from "preact/compat";
-import { useEffect, useMemo, useRef } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Provenance, TokenStrip as Tokens } from "../../../api_types.ts";
 import { formatMs } from "../format.ts";
 import { query, setQuery } from "../navigation/address.ts";
 import { tame } from "../parts/foreign.tsx";
 import { scaleOf, TokenChart } from "./token_chart.tsx";
 
-/** Tokens of one group: the browser lays out only the groups in sight. */
+/** Tokens of one group: only groups near what is in sight are made. */
 const groupSize = 100;
+
+/** Made at once, more than a screen holds; the others as they are scrolled to. */
+const groupsAtOnce = 3;
 
 const provenanceLabels: Readonly<Record<Provenance, string>> = {
   plain: "plain",
@@ -36,7 +39,8 @@ export function TokenStrip({ tokens }: { tokens: Tokens }) {
     element?.setAttribute("aria-current", "true");
     element?.scrollIntoView({ block: "nearest" });
   }, [selected, tokens]);
-  const groups = useMemo(() => groupsOf(tokens), [tokens]);
+  const near = useNearGroups(host, tokens.count);
+  const groups = groupsOf(tokens);
   const { topMs } = useMemo(() => scaleOf(tokens.latencyMs), [tokens]);
   return (
     <div class="tokens">
@@ -64,9 +68,13 @@ export function TokenStrip({ tokens }: { tokens: Tokens }) {
           select(next, { focus: true });
         }}
       >
-        {groups.map((from) => (
-          <Group key={from} tokens={tokens} from={from} topMs={topMs} />
-        ))}
+        {groups.map((from, g) => {
+          const isMade = g < groupsAtOnce || near.has(g) ||
+            (selected !== undefined && Math.floor(selected / groupSize) === g);
+          return isMade
+            ? <Group key={from} tokens={tokens} from={from} topMs={topMs} />
+            : <div key={from} class="group later" data-group={g} />;
+        })}
       </div>
       {tokens.texts === null && (
         <p class="muted">
@@ -84,6 +92,26 @@ export function TokenStrip({ tokens }: { tokens: Tokens }) {
       )}
     </div>
   );
+}
+
+/** Groups that came within two screens of the strip's sight once. */
+function useNearGroups(
+  host: { current: HTMLDivElement | null },
+  count: number,
+): ReadonlySet<number> {
+  const [near, setNear] = useState<ReadonlySet<number>>(new Set());
+  useEffect(() => {
+    const observer = new IntersectionObserver((entries) => {
+      const found = entries.filter((entry) => entry.isIntersecting)
+        .map(({ target }) => Number((target as HTMLElement).dataset.group));
+      if (found.length > 0) setNear((last) => new Set([...last, ...found]));
+    }, { root: host.current, rootMargin: "900px 0px" });
+    for (const group of host.current!.querySelectorAll("[data-group]")) {
+      observer.observe(group);
+    }
+    return () => observer.disconnect();
+  }, [count, near]);
+  return near;
 }
 
 interface GroupProps {

@@ -86,11 +86,6 @@ const Row = memo(function Row(
         class="span-row"
         data-span={row.key}
         aria-expanded={isOpen}
-        aria-label={`${tame(row.label, 80)}${
-          row.place && `, ${tame(row.place, 60)}`
-        }: ${row.note}, from ${formatMs(row.startMs)}${
-          row.failed ? ", failed" : ""
-        }`}
         onClick={() => setQuery({ span: isOpen ? undefined : row.key })}
       >
         <span
@@ -124,6 +119,11 @@ const Row = memo(function Row(
             />
           ))}
           <span class="span-note" style={notePlace(left, right)}>
+            <span class="visually-hidden">
+              {`from ${formatMs(row.startMs)}${
+                row.failed ? ", failed" : ""
+              }, took `}
+            </span>
             {isOutside ? `${row.note} (outside the view)` : row.note}
           </span>
         </span>
@@ -160,7 +160,7 @@ function Parts({ row, window }: { row: WaterfallRow; window: TimeWindow }) {
       const box = host.current!.getBoundingClientRect();
       const at = window.fromMs +
         (event.clientX - box.left) / box.width * (window.toMs - window.fromMs);
-      host.current!.title = nearest(parts, at)?.label ?? "";
+      host.current!.title = nearest(parts, at)?.label() ?? "";
     };
     const element = host.current!;
     element.addEventListener("pointermove", show);

@@ -1,7 +1,7 @@
 /** What the waterfall draws: spans as a tree, and under them what happened inside. Times are
  * milliseconds since the start of the trace. */
 import type { Span, TraceDetail } from "../../../api_types.ts";
-import { formatBytes, formatMs, formatRate } from "../format.ts";
+import { formatBytes, formatCount, formatMs, formatRate } from "../format.ts";
 import { type Tone, tonesOf } from "./tones.ts";
 
 export interface WaterfallRow {
@@ -28,7 +28,8 @@ export interface WaterfallRow {
 export interface RowPart {
   readonly startMs: number;
   readonly durationMs: number;
-  readonly label: string;
+  /** Made when somebody looks: there may be thousands. */
+  readonly label: () => string;
 }
 
 /** Marks of one row; a span with more events shows them in its details. */
@@ -132,7 +133,7 @@ function innerRows(
     const parts = run.chunks.map((chunk, i) => ({
       startMs: chunk.endAtMs - chunk.durationMs - zeroMs,
       durationMs: chunk.durationMs,
-      label:
+      label: () =>
         `chunk ${i + 1}: ${
           formatMs(chunk.durationMs)
         }, ${chunk.blocks} blocks` +
@@ -152,11 +153,12 @@ function innerRows(
   }
   const run = detail.decodes.find((one) => one.spanId === span.spanId);
   if (run && run.stepCount > 0) {
-    const parts = stepParts(detail, run.attempt, zeroMs);
+    const parts = stepParts(detail, run.attempt);
     const steps = parts.length > 0 ? parts : run.steps.map((step) => ({
       startMs: step.atMs - (step.stepMs ?? 0) - zeroMs,
       durationMs: step.stepMs ?? 0,
-      label: `step ${step.index}: ${formatMs(step.stepMs)}` +
+      label: () =>
+        `step ${step.index}: ${formatMs(step.stepMs)}` +
         (step.batchSize === null ? "" : `, batch of ${step.batchSize}`),
     }));
     rows.push({
@@ -176,7 +178,6 @@ function innerRows(
 function stepParts(
   { tokens }: TraceDetail,
   attempt: number,
-  _zeroMs: number,
 ): RowPart[] {
   if (!tokens) return [];
   const parts: RowPart[] = [];
@@ -187,9 +188,10 @@ function stepParts(
     parts.push({
       startMs: tokens.offsetMs[i] - tookMs,
       durationMs: tookMs,
-      label: `step ${tokens.step[i]}: ${formatMs(tokens.stepMs[i])}, batch of ${
-        tokens.batchSize[i]
-      }`,
+      label: () =>
+        `step ${tokens.step[i]}: ${formatMs(tokens.stepMs[i])}, batch of ${
+          tokens.batchSize[i]
+        }`,
     });
   }
   return parts;
@@ -204,7 +206,5 @@ function around(parts: readonly RowPart[]) {
 }
 
 function plural(count: number, what: string): string {
-  return `${count.toLocaleString("en-US").replaceAll(",", "\u202f")} ${what}${
-    count === 1 ? "" : "s"
-  }`;
+  return `${formatCount(count)} ${what}${count === 1 ? "" : "s"}`;
 }
