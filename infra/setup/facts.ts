@@ -14,6 +14,7 @@ export function readFacts(root: string): Facts {
     npmMissing: npmMissing(root),
     hasCompiler: findProgram("g++") !== undefined,
     hasNatsServer: findProgram("nats-server") !== undefined,
+    hasChromium: existsSync("/usr/bin/chromium"),
     hasSimde: existsSync("/usr/include/simde/x86/avx512.h"),
     hasNpm: findProgram("npm") !== undefined,
     parityCurrent: parityCurrent(root),

@@ -10,6 +10,7 @@ const complete: Facts = {
   npmMissing: [],
   hasCompiler: true,
   hasNatsServer: true,
+  hasChromium: true,
   hasSimde: true,
   hasNpm: true,
   parityCurrent: true,
@@ -61,6 +62,19 @@ const cases: {
     packages: ["libsimde-dev"],
   },
   {
+    label: "gets the browser that tests drive",
+    profile: "test",
+    facts: { ...root, hasChromium: false },
+    steps: ["debian", "addon"],
+    packages: ["chromium"],
+  },
+  {
+    label: "needs no browser",
+    profile: "up",
+    facts: { ...root, hasChromium: false },
+    steps: ["addon"],
+  },
+  {
     label: "does without the emulation where it cannot",
     profile: "test",
     facts: { hasSimde: false },
@@ -104,6 +118,14 @@ test("without root it says what to type", () => {
       "found no such program, and installing them needs root",
   );
   equal(plan.hints.at(-1)?.trim(), "sudo apt-get install -y g++ nats-server");
+});
+
+test("tests without a browser and without root say what to type", () => {
+  const plan = planSetup("test", { ...complete, hasChromium: false });
+  equal(
+    plan.kind === "impossible" ? plan.hints.at(-1)?.trim() : "",
+    "sudo apt-get install -y chromium",
+  );
 });
 
 test("without apt it names the packages", () => {

@@ -10,6 +10,8 @@ export interface Facts {
   readonly npmMissing: readonly string[];
   readonly hasCompiler: boolean;
   readonly hasNatsServer: boolean;
+  /** Debian's Chromium, which the tests of the dashboard's page drive. */
+  readonly hasChromium: boolean;
   /** SIMD Everywhere: runs AVX-512 code on machines without it. */
   readonly hasSimde: boolean;
   /** `npm` is there. */
@@ -23,11 +25,17 @@ export type StepName = "npm" | "debian" | "addon" | "parity";
 /** What each set-up is for, and what it needs. */
 export const profiles = {
   /** To compile `kernels/`. */
-  kernels: { nats: false, addon: false, parity: false, simde: false },
+  kernels: {
+    nats: false,
+    addon: false,
+    parity: false,
+    simde: false,
+    chromium: false,
+  },
   /** To run the mesh. */
-  up: { nats: true, addon: true, parity: false, simde: false },
-  /** To run every test: some ask llama.cpp, some emulate AVX-512. */
-  test: { nats: true, addon: true, parity: true, simde: true },
+  up: { nats: true, addon: true, parity: false, simde: false, chromium: false },
+  /** To run every test: some ask llama.cpp, some emulate AVX-512, some need a browser. */
+  test: { nats: true, addon: true, parity: true, simde: true, chromium: true },
 } as const;
 
 export type Profile = keyof typeof profiles;
@@ -55,6 +63,7 @@ export function planSetup(profile: Profile, facts: Facts): Plan {
   const debianPackages = [
     ...(facts.hasCompiler ? [] : ["g++"]),
     ...(needs.nats && !facts.hasNatsServer ? ["nats-server"] : []),
+    ...(needs.chromium && !facts.hasChromium ? ["chromium"] : []),
   ];
   const canInstall = facts.isRoot && facts.hasApt;
   if (debianPackages.length > 0 && !canInstall) {

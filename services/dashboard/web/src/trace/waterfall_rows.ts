@@ -59,7 +59,7 @@ export function waterfallRows(detail: TraceDetail): WaterfallRow[] {
       const { span, depth } = top;
       if (seen.has(span.spanId)) continue;
       seen.add(span.spanId);
-      rows.push(spanRow(span, depth, zeroMs, detail, toneOf(span)));
+      rows.push(spanRow(span, depth, { zeroMs, detail, ids, toneOf }));
       rows.push(...innerRows(span, depth + 1, zeroMs, detail));
       const below = children.get(span.spanId) ?? [];
       for (let i = below.length - 1; i >= 0; i--) {
@@ -77,12 +77,17 @@ export function waterfallRows(detail: TraceDetail): WaterfallRow[] {
   return rows;
 }
 
+interface TraceFacts {
+  readonly zeroMs: number;
+  readonly detail: TraceDetail;
+  readonly ids: ReadonlySet<string>;
+  readonly toneOf: (span: Span) => Tone;
+}
+
 function spanRow(
   span: Span,
   depth: number,
-  zeroMs: number,
-  detail: TraceDetail,
-  tone: Tone,
+  { zeroMs, detail, ids, toneOf }: TraceFacts,
 ): WaterfallRow {
   const transfer = detail.transfers.find((one) => one.spanId === span.spanId);
   const traffic = transfer
@@ -97,7 +102,7 @@ function spanRow(
     depth,
     label: span.name,
     place: span.instance ? `${span.service} · ${span.instance}` : span.service,
-    tone,
+    tone: toneOf(span),
     startMs: span.startAtMs - zeroMs,
     durationMs: span.durationMs,
     note: formatMs(span.durationMs) + traffic,
@@ -107,8 +112,7 @@ function spanRow(
       atMs: event.atMs - zeroMs,
       label: event.name,
     })),
-    orphan: span.parentSpanId !== null &&
-      !detail.spans.some((other) => other.spanId === span.parentSpanId),
+    orphan: span.parentSpanId !== null && !ids.has(span.parentSpanId),
   };
 }
 
