@@ -16,7 +16,7 @@ import {
   startBrowser,
   type TestBrowser,
 } from "./testing/browser.ts";
-import { saveScreenshot } from "./testing/screenshots.ts";
+import { saveScreenshot, takesScreenshots } from "./testing/screenshots.ts";
 
 let mesh: Mesh;
 let chromium: TestBrowser;
@@ -53,7 +53,9 @@ async function api<T>(path: string): Promise<T> {
 /** The trace of the long prompt, as soon as its spans have arrived. */
 function longTrace(): Promise<TraceDetail> {
   return eventually(async () => {
-    const { traces } = await api<TraceList>("/api/traces?promptTokensMin=100");
+    const { traces } = await api<TraceList>(
+      "/api/traces?promptTokensMin=100&order=oldest",
+    );
     const found = traces.find((trace) => !trace.open);
     if (!found) return undefined;
     const detail = await api<TraceDetail>(`/api/traces/${found.traceId}`);
@@ -108,6 +110,7 @@ test("a new request appears without a reload", async () => {
     (count) => document.querySelectorAll("[data-trace]").length > count,
     before,
   );
+  if (takesScreenshots) await someTraffic();
   await saveScreenshot(page, "requests");
 });
 
@@ -190,8 +193,7 @@ test("routes, KV transfer and every token are shown", async () => {
   await page.waitForURL(/token=3/);
   await page.reload();
   await page.locator(".token[aria-current]").waitFor();
-  await page.evaluate(() => scrollTo(0, 0));
-  await saveScreenshot(page, "trace");
+  await saveScreenshot(page, "trace", { height: 1_020 });
 });
 
 test("the playground streams an answer and its trace builds up", async () => {
@@ -213,7 +215,6 @@ test("the playground streams an answer and its trace builds up", async () => {
     return found.content?.output ? found : undefined;
   });
   equal(detail.content!.output!.trim(), answer!.trim());
-  await page.evaluate(() => scrollTo(0, 0));
   await saveScreenshot(page, "playground");
   deepEqual(opened.problems, []);
 });
@@ -259,9 +260,24 @@ test("a live trace is accessible in both themes", async () => {
     await view.page.goto(address(`/traces/${summary.traceId}`));
     await view.page.locator(".strip .token").first().waitFor();
     deepEqual(await accessibilityFaults(view.page), [], theme);
-    if (theme === "dark") await saveScreenshot(view.page, "trace-dark");
+    if (theme === "dark") {
+      await saveScreenshot(view.page, "trace-dark", { height: 1_020 });
+    }
   }
 }, 60_000);
+
+/** So that a picture shows more than three requests. */
+async function someTraffic(): Promise<void> {
+  for (let i = 0; i < 24; i++) {
+    const content = i % 3 === 0 ? `${i}: ${longPrompt}` : `What is ${i}?`;
+    const question = { content, max_tokens: 4 + i * 11 % 60, ignore_eos: true };
+    await Promise.all([
+      ask(mesh, question),
+      i % 5 === 0 ? ask(mesh, { content, max_tokens: 9 }) : undefined,
+    ]);
+  }
+  await opened.page.waitForTimeout(2_500);
+}
 
 /** Rows with the place of their bars as shares of the track. */
 async function readRows({ page }: OpenedPage) {

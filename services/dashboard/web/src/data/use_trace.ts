@@ -23,9 +23,11 @@ export function useTrace(traceId: string | undefined): FollowedTrace {
     if (traceId === undefined) return;
     const abort = new AbortController();
     const path = `/api/traces/${encodeURIComponent(traceId)}`;
+    let mayChange = true;
     const take = (detail: TraceDetail) => {
       performance.mark("quetzal:trace-data");
       setState({ traceId, detail });
+      mayChange = detail.summary.open;
       afterPaint(() => {
         performance.mark("quetzal:trace-painted");
         performance.measure(
@@ -45,6 +47,8 @@ export function useTrace(traceId: string | undefined): FollowedTrace {
       });
       source.onerror = () => {
         // The service ends the stream of a complete trace; there is nothing to come back for.
+        // Anything else is an interruption, from which the browser comes back by itself.
+        if (mayChange && source.readyState !== EventSource.CLOSED) return;
         source.close();
         setFollowing(false);
       };

@@ -157,7 +157,9 @@ function innerRows(
   }
   const run = detail.decodes.find((one) => one.spanId === span.spanId);
   if (run && run.stepCount > 0) {
-    const parts = stepParts(detail, run.attempt);
+    const parts = run.steps.length < run.stepCount
+      ? stepParts(detail, run.attempt)
+      : [];
     const steps = parts.length > 0 ? parts : run.steps.map((step) => ({
       startMs: step.atMs - (step.stepMs ?? 0) - zeroMs,
       durationMs: step.stepMs ?? 0,
@@ -178,7 +180,10 @@ function innerRows(
   return rows;
 }
 
-/** From the tokens, which hold every step where a span keeps only some hundred. */
+/**
+ * From the tokens, which hold every step where a span keeps only some hundred; their times are
+ * those of the router, a little later than the worker's own.
+ */
 function stepParts(
   { tokens }: TraceDetail,
   attempt: number,
