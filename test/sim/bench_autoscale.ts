@@ -124,23 +124,30 @@ function runAll(
   });
 }
 
-/** Each policy's cheapest setting that still meets the target over the whole trace. */
+/**
+ * Each policy's cheapest setting that meets the target over the whole trace:
+ * from the cheapest that met it in the sweep, up until one does, then down
+ * while they still do.
+ */
 function finals(trace: Trace, rows: readonly SweepRow[]): SweepRow[] {
   const policies = [...new Set(rows.map(({ policy }) => policy))];
+  const what = `${values.days} days`;
   return policies.map((policy) => {
-    const own = rows.filter((row) => row.policy === policy);
-    const fit = cheapestFirst(own, sloShare);
-    const best = own.toSorted((a, b) =>
-      b.result.slo_attainment - a.result.slo_attainment
-    )[0];
-    let last: SweepRow | undefined;
-    for (const setting of fit.length > 0 ? fit : [best]) {
-      [last] = runAll(trace, pool, [setting], `${values.days} days`);
-      if (last.result.slo_attainment >= sloShare) {
-        break;
-      }
+    const own = rows.filter((row) => row.policy === policy)
+      .sort((a, b) => a.result.gpu_hours - b.result.gpu_hours);
+    const meets = (row: SweepRow) => row.result.slo_attainment >= sloShare;
+    const over = (index: number) => runAll(trace, pool, [own[index]], what)[0];
+    let index = own.findIndex(meets);
+    if (index < 0) index = own.length - 1;
+    let best = over(index);
+    const first = index;
+    while (!meets(best) && index + 1 < own.length) best = over(++index);
+    for (index = first - 1; index >= 0 && meets(best); index--) {
+      const cheaper = over(index);
+      if (!meets(cheaper)) break;
+      best = cheaper;
     }
-    return last!;
+    return best;
   });
 }
 

@@ -1,8 +1,7 @@
 /**
  * Prediction against reality: a real mesh on this machine (one CPU worker, two
  * models) is loaded for some minutes while `recordBus` listens; then the
- * recording is simulated on a profile measured from the same mesh before and
- * after, and times to first token are compared with those the clients saw.
+ * recording is simulated on a profile measured in the same run, and times to first token are compared with those the clients saw.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -31,6 +30,7 @@ const outputTokens = 32;
 const note = (line: string) => console.error(line);
 
 interface Timing {
+  readonly startedMs: number;
   readonly ttftMs: number;
   readonly totalMs: number;
   readonly promptTokens: number;
@@ -43,10 +43,7 @@ await using mesh = await startMesh({
   env: { QUETZAL_THREADS: "1", QUETZAL_LOG_LEVEL: "warn" },
 });
 const random = createRandom(`predict/${values.seed}`);
-const measured = { short: [], long: [], batch: [] } as Record<
-  "short" | "long" | "batch",
-  Timing[]
->;
+const measured = { single: [] as Timing[], batch: [] as Timing[] };
 note("measuring ...");
 for (const model of models) await ask(model, 50, 4);
 await measure();
@@ -54,8 +51,6 @@ note(`loading for ${values.minutes} minutes ...`);
 mkdirSync(join(root, "bench-results"), { recursive: true });
 const recording = join(root, "bench-results/recording.jsonl");
 const timings = await loadAndRecord(recording);
-// Once more: the speed of a machine with other work on it drifts.
-await measure();
 const profile = profileFrom();
 
 const trace = readTrace(recording, {
@@ -85,20 +80,27 @@ writeFileSync(
 );
 console.log(JSON.stringify(comparison, undefined, 2));
 
-/** Single requests of two lengths, then batches of four. */
+/** What a sequence adds to a step: requests one at a time and four at once. */
 async function measure(): Promise<void> {
   for (let i = 0; i < 20; i++) {
     const model = models[i % 2];
-    measured.short.push(await ask(model, 40, outputTokens));
-    measured.long.push(await ask(model, 400, outputTokens));
+    measured.single.push(await ask(model, 40, outputTokens));
     const four = [0, 1, 2, 3].map(() => ask(model, 40, outputTokens));
     measured.batch.push(...await Promise.all(four));
   }
 }
 
-/** Rates of the mesh, from medians of what was measured at rest. */
+/**
+ * Rates of the mesh, from the requests of the run that had it to themselves
+ * until their first token: the speed of a machine with other work on it drifts
+ * too much to be measured before. Queueing, and so the spread, is predicted.
+ */
 function profileFrom(): Profile {
-  const { short, long, batch } = measured;
+  const lone = timings.filter((timing) => isAlone(timing));
+  const half = median(lone.map((timing) => timing.promptTokens));
+  const short = lone.filter(({ promptTokens }) => promptTokens < half);
+  const long = lone.filter(({ promptTokens }) => promptTokens >= half);
+  const { batch } = measured;
   const ttft = (timings: Timing[]) => median(timings.map((t) => t.ttftMs));
   const tokens = (timings: Timing[]) =>
     median(timings.map((t) => t.promptTokens));
@@ -110,7 +112,7 @@ function profileFrom(): Profile {
     );
   const perTokenMs = (ttft(long) - ttft(short)) /
     (tokens(long) - tokens(short));
-  const perSequenceMs = Math.max(0, (step(batch) - step(short)) / 3);
+  const perSequenceMs = Math.max(0, (step(batch) - step(measured.single)) / 3);
   return {
     description: "this machine, one thread, demo model twice",
     gpusMax: 1,
@@ -154,6 +156,15 @@ function profileFrom(): Profile {
       slots: 32,
     }],
   };
+}
+
+/** Nobody else was in the mesh between its start and its first token. */
+function isAlone(timing: Timing): boolean {
+  const firstMs = timing.startedMs + timing.ttftMs;
+  return timings.every((other) =>
+    other === timing || other.startedMs >= firstMs ||
+    other.startedMs + other.totalMs <= timing.startedMs
+  );
 }
 
 /** Random arrivals, model a twice as busy as b; nothing waits for anything. */
@@ -211,6 +222,7 @@ async function ask(
     usage = JSON.parse(data).usage ?? usage;
   }
   return {
+    startedMs,
     ttftMs,
     totalMs: performance.now() - startedMs,
     promptTokens: usage.prompt_tokens,

@@ -97,18 +97,21 @@ export function reversals(series: readonly number[]): number {
   return count;
 }
 
+/** Any moment; the mean since the last decision may be anything up to what is there now. */
 export const anySignals: fc.Arbitrary<ModelSignals> = fc.record({
   load: fc.nat(400),
   ready: fc.nat(30),
   starting: fc.nat(10),
   arrivals: fc.nat(100),
-}).map(({ load, ready, starting, arrivals }) =>
-  signalsOf(load, ready, {
+  meanShare: fc.constantFrom(0, 0.1, 0.5, 1),
+}).map(({ load, ready, starting, arrivals, meanShare }) => ({
+  ...signalsOf(load, ready, {
     nowMs: 0,
     replicasStarting: starting,
     arrivals: Math.max(arrivals, load > 0 ? 1 : 0),
-  })
-);
+  }),
+  concurrency: load * meanShare,
+}));
 
 export const anyLoads: fc.Arbitrary<number[]> = fc.array(
   fc.oneof(fc.nat(10), fc.nat(300), fc.constant(0)),
