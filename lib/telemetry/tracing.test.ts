@@ -159,6 +159,12 @@ test("without an endpoint nothing is recorded, and a caller's ids still travel o
   equal(onward.get("traceparent"), traceparent);
 });
 
+test("without an endpoint tracers taken before the start record nothing either", async () => {
+  const early = trace.getTracer("a module's");
+  await using _telemetry = start(undefined);
+  equal(early.startSpan("handle").isRecording(), false);
+});
+
 test("shutdown() is bounded when the collector hangs", async () => {
   await using receiver = await startOtlpReceiver({ hang: true });
   const warnings: string[] = [];

@@ -4,6 +4,7 @@ import {
   diag,
   DiagLogLevel,
   propagation,
+  ProxyTracerProvider,
   trace,
   type Tracer,
 } from "@opentelemetry/api";
@@ -66,13 +67,11 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
   }
   const { endpoint, service, version, onWarning } = options;
   const provider = endpoint === undefined
-    ? new NodeTracerProvider()
+    ? new SilentProvider()
     : recordingProvider({ ...options, endpoint });
   running = true;
   if (onWarning) diag.setLogger(warnOnly(onWarning), DiagLogLevel.WARN);
   provider.register();
-  // Leaves the carriers and the async context in place and makes every span empty.
-  if (endpoint === undefined) trace.disable();
 
   let ended: Promise<void> | undefined;
   const shutdown = () => ended ??= stop(provider, options);
@@ -82,6 +81,19 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
     shutdown,
     [Symbol.asyncDispose]: shutdown,
   };
+}
+
+/**
+ * Brings the carriers and the async context, and spans that only hand on their parent's
+ * ids. A recording provider that is registered and taken back would not do: tracers that
+ * modules took earlier keep it.
+ */
+class SilentProvider extends NodeTracerProvider {
+  static readonly #tracer = new ProxyTracerProvider().getTracer("silent");
+
+  override getTracer(): Tracer {
+    return SilentProvider.#tracer;
+  }
 }
 
 function recordingProvider(
