@@ -100,7 +100,7 @@ export function reversals(series: readonly number[]): number {
 /** Any moment; the mean since the last decision may be anything up to what is there now. */
 export const anySignals: fc.Arbitrary<ModelSignals> = fc.record({
   load: fc.nat(400),
-  ready: fc.nat(30),
+  ready: fc.oneof(fc.nat(2), fc.nat(30)),
   starting: fc.nat(10),
   arrivals: fc.nat(100),
   meanShare: fc.constantFrom(0, 0.1, 0.5, 1),
