@@ -47,7 +47,9 @@ for (const generator of sides.values()) {
   // A mesh that has run for a while is what users meet: its code is compiled.
   for (let i = 0; i < 100; i++) {
     await timeStream(generator, freshPrompt(promptLengths.short), 8);
-    if (i % 4 === 0) await timeStream(generator, freshPrompt(promptLengths.long), 2);
+    if (i % 4 === 0) {
+      await timeStream(generator, freshPrompt(promptLengths.long), 2);
+    }
   }
 }
 for (let round = 0; round < Number(values.rounds); round++) {
