@@ -30,11 +30,15 @@ export interface CollectorListener {
   settled?(traceId: string, spans: readonly Span[]): void;
   /** Some spans of this trace have come. */
   touched?(traceId: string): void;
+  /** Nobody reads what `changed()` would tell now; read always unless set. */
+  isIdle?(): boolean;
 }
 
 /** Late spans of a trace that was not kept would bring it back as a fragment. */
 const droppedMax = 50_000;
 const tickMs = 250;
+/** Traces looked at for a list; in a flood the rest is there some seconds later. */
+const pendingMax = 200;
 const slowMs = 500;
 /** Traces written in one go: the event loop stands still for about 20 ms. */
 const writeMax = 200;
@@ -102,7 +106,7 @@ export class Collector implements AsyncDisposable {
   /** Traces that are still coming in, newest first. */
   *pending(): Iterable<StoredTrace> {
     const all = [...this.#options.assembler.values()];
-    for (const trace of all.reverse()) yield toStored(trace);
+    for (const trace of all.slice(-pendingMax).reverse()) yield toStored(trace);
   }
 
   /** Writes what is complete; called by its own timer, and by tests. */
@@ -146,14 +150,17 @@ export class Collector implements AsyncDisposable {
   #announce(): void {
     if (this.#changed.size === 0) return;
     const { assembler } = this.#options;
-    if (this.#listeners.size > 0) {
+    const isRead = [...this.#listeners].some((listener) =>
+      listener.changed !== undefined && !listener.isIdle?.()
+    );
+    if (isRead) {
       const summaries: TraceSummary[] = [];
       for (const traceId of this.#changed) {
         const pending = assembler.get(traceId);
         for (const listener of this.#listeners) listener.touched?.(traceId);
         // A flood is not followed line by line.
         if (pending === undefined || summaries.length >= writeMax) continue;
-        summaries.push(summarize(traceId, pending.spans));
+        summaries.push(summarize(traceId, toStored(pending).spans));
       }
       this.#tell(summaries);
     }
@@ -161,7 +168,8 @@ export class Collector implements AsyncDisposable {
   }
 
   #settle(traces: readonly PendingTrace[]): void {
-    const kept = traces.map(toStored).filter((trace) => this.#isKept(trace));
+    const stored = traces.map(toStored);
+    const kept = stored.filter((trace) => this.#isKept(trace));
     try {
       const summaries = this.#timed(
         "store traces",
@@ -177,7 +185,7 @@ export class Collector implements AsyncDisposable {
       if (!this.#failing) this.#options.onError("store traces", reason);
       this.#failing = true;
     }
-    for (const { traceId, spans } of traces) {
+    for (const { traceId, spans } of stored) {
       for (const listener of this.#listeners) {
         listener.settled?.(traceId, spans);
       }
@@ -230,19 +238,12 @@ export class Collector implements AsyncDisposable {
   }
 }
 
-function toStored({ traceId, spans, leftOut }: PendingTrace): StoredTrace {
-  return { traceId, spans: unique(spans), spansLeftOut: leftOut };
+function toStored({ traceId, texts, leftOut }: PendingTrace): StoredTrace {
+  const json = `[${[...texts.values()].join(",")}]`;
+  return { traceId, spans: JSON.parse(json), spansLeftOut: leftOut, json };
 }
 
-/** An exporter that did not hear our answer sends its spans again. */
+/** Spans of a stored trace may have come again since. */
 function unique(spans: readonly Span[]): readonly Span[] {
-  const ids = new Set<string>();
-  for (const { spanId } of spans) ids.add(spanId);
-  if (ids.size === spans.length) return spans;
-  const seen = new Set<string>();
-  return spans.filter(({ spanId }) => {
-    if (seen.has(spanId)) return false;
-    seen.add(spanId);
-    return true;
-  });
+  return [...new Map(spans.map((span) => [span.spanId, span])).values()];
 }

@@ -38,6 +38,7 @@ export class LiveEvents implements Disposable {
     this.#open.use(mesh.onChange(() => this.#meshDirty = true));
     this.#open.use(collector.listen({
       changed: (summaries) => this.#gather(summaries),
+      isIdle: () => this.#clients.size === 0,
     }));
     this.#every(250, () => this.#sendTraces());
     this.#every(meshMs, () => this.#sendMesh());

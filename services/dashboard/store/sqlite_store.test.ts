@@ -176,9 +176,9 @@ test("prune() by size deletes the oldest until there is room again", async () =>
       durationMs: 5,
     });
     request.spans.push(plainSpan({
-        startAtMs: startMs + n,
-        attributes: { noise: incompressible() },
-      }));
+      startAtMs: startMs + n,
+      attributes: { noise: incompressible() },
+    }));
     store.put([request]);
   }
   const before = store.counts();

@@ -17,6 +17,8 @@ export interface StoredTrace {
   readonly traceId: string;
   readonly spans: readonly Span[];
   readonly spansLeftOut: number;
+  /** `spans` as JSON, where somebody has it already. */
+  readonly json?: string;
 }
 
 export interface StoreCounts {
