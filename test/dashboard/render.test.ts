@@ -4,11 +4,14 @@ import { equal, ok } from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Page } from "playwright-core";
-import { test } from "vitest";
+import { test, vi } from "vitest";
 import { buildWeb, webFolder } from "../../services/dashboard/web/build.ts";
 import { startBrowser } from "./testing/browser.ts";
 import { startFakeApi } from "./testing/fake_api.ts";
 import { makeTrace, traceIdOf } from "./testing/fixtures.ts";
+
+// A test takes seconds; a machine that does much else at once may need many times that.
+vi.setConfig({ testTimeout: 90_000 });
 
 const tokenCount = 2_000;
 const renderMsMax = 300;

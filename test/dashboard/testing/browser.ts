@@ -67,7 +67,7 @@ async function openPage(
     reducedMotion: "reduce",
     locale: "en-US",
   });
-  context.setDefaultTimeout(10_000);
+  context.setDefaultTimeout(20_000);
   const page = await context.newPage();
   const problems: string[] = [];
   page.on("pageerror", (error) => problems.push(String(error)));

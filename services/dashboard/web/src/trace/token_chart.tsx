@@ -67,7 +67,7 @@ export function TokenChart({ tokens, selected, onSelect }: TokenChartProps) {
   );
 }
 
-/** One outlier must not flatten the rest: beyond four times the 95th percentile bars are cut. */
+/** One outlier must not flatten the rest: beyond three times the 90th percentile bars are cut. */
 export function scaleOf(latencyMs: readonly number[]) {
   const sorted = latencyMs.filter((ms) => ms > 0).sort((a, b) => a - b);
   const at = (share: number) =>
@@ -75,7 +75,7 @@ export function scaleOf(latencyMs: readonly number[]) {
   const max = sorted[sorted.length - 1] ?? 1;
   return {
     typicalMs: at(0.5),
-    topMs: Math.max(0.001, Math.min(max, at(0.95) * 4 || max)),
+    topMs: Math.max(0.001, Math.min(max, at(0.9) * 3 || max)),
   };
 }
 
