@@ -125,3 +125,39 @@ test("a replay is a second route and decode span, the failed one says why", asyn
     [1, 2],
   );
 });
+
+test("every token is on the decode span, and no text unless content is captured", async () => {
+  await mesh.post("/v1/chat/completions", body, { headers });
+  const tokens = byName("decode")[0].events.filter(({ name }) =>
+    name === "tokens"
+  );
+  const letters = tokens.map(({ attributes }) =>
+    attributes?.["quetzal.token.provenance"]
+  ).join(",");
+  equal(letters.replaceAll(",", "").length, 2);
+  equal(tokens[0].attributes?.["quetzal.token.texts"], undefined);
+  const all = JSON.stringify(
+    exporter.getFinishedSpans().map(({ attributes, events }) => [
+      attributes,
+      events,
+    ]),
+  );
+  ok(!all.includes("word word") && !all.includes("Hello"));
+});
+
+test("captured content is the prompt, the answer, and each token's text", async () => {
+  await using own = await testRouter({ captureContent: true });
+  await own.worker({ script: says(own.model, "Hello.") });
+  await own.post("/v1/chat/completions", body, { headers });
+  const [tokenize] = byName("tokenize");
+  const [chat] = byName("chat demo");
+  const [decode] = byName("decode");
+  deepEqual(JSON.parse(`${tokenize.attributes["gen_ai.input.messages"]}`), [
+    { role: "user", content: "word ".repeat(100) },
+  ]);
+  equal(chat.attributes["gen_ai.output.messages"], '"Hello."');
+  const [event] = decode.events.filter(({ name }) => name === "tokens");
+  const texts = JSON.parse(`${event.attributes?.["quetzal.token.texts"]}`);
+  equal(texts.join(""), "Hello.");
+  equal(`${event.attributes?.["quetzal.token.ids"]}`.split(",").length, 2);
+});
