@@ -194,3 +194,21 @@ for (const { label, wanted, facts, name, noted } of runtimes) {
     deepEqual([runtime.name, runtime.note !== undefined], [name, noted]);
   });
 }
+
+test("the dashboard is on its usual port, another one, or off", () => {
+  const usual = { kind: "usual", port: 8090 };
+  deepEqual(up([]).dashboard, usual);
+  deepEqual(up(["--dashboard", "9000"]).dashboard, {
+    kind: "fixed",
+    port: 9000,
+  });
+  deepEqual(up([], { QUETZAL_DASHBOARD_PORT: "9001" }).dashboard, {
+    kind: "fixed",
+    port: 9001,
+  });
+  const off = { kind: "off" };
+  deepEqual(up(["--dashboard", "0"]).dashboard, off);
+  deepEqual(up(["--no-dashboard"]).dashboard, off);
+  deepEqual(up([], { QUETZAL_DASHBOARD_PORT: "0" }).dashboard, off);
+  throws(() => up(["--dashboard", "http"]), /--dashboard is "http"/);
+});
