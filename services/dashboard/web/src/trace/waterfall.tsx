@@ -118,7 +118,10 @@ const Row = memo(function Row(
               title={tame(mark.label, 80)}
             />
           ))}
-          <span class="span-note" style={notePlace(left, right)}>
+          <span
+            class="span-note"
+            style={notePlace(left, right, row.note.length)}
+          >
             <span class="visually-hidden">
               {`from ${formatMs(row.startMs)}${
                 row.failed ? ", failed" : ""
@@ -197,8 +200,10 @@ function clamp(percent: number): number {
 }
 
 /** Right of the bar where there is room, else left of it, else at the end inside it. */
-function notePlace(left: number, right: number) {
-  if (right < 76) return { left: `calc(${right}% + 6px)` };
-  if (left > 24) return { right: `calc(${100 - left}% + 6px)` };
+function notePlace(left: number, right: number, length: number) {
+  // A letter takes about one percent of the track.
+  const needed = length * 1.2 + 3;
+  if (right + needed < 100) return { left: `calc(${right}% + 6px)` };
+  if (left > needed) return { right: `calc(${100 - left}% + 6px)` };
   return { right: `calc(${100 - right}% + 8px)` };
 }
