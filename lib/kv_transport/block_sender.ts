@@ -29,6 +29,7 @@ export interface BlockSenderOptions {
 }
 
 export interface BlockSink {
+  /** Copies the block before it returns. */
   write(block: KvBlock): Promise<void> | undefined;
   /** Blocks handed over and not yet taken by the network. */
   readonly pending: number;
@@ -102,8 +103,10 @@ export class BlockSender {
         layout.blockTokens,
         tokenCount - blockIndex * layout.blockTokens,
       ),
-      // A copy: the message may wait in the stream longer than the block lives.
-      payload: Buffer.from(source.blockBytes(blockIndex)),
+      // A deliberate fault may hold a block back longer than it lives.
+      payload: this.#faulty
+        ? Buffer.from(source.blockBytes(blockIndex))
+        : source.blockBytes(blockIndex),
     }, crc32c);
     if (this.#faulty === undefined) {
       this.#blocks++;

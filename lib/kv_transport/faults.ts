@@ -126,7 +126,7 @@ function goOn(...blocks: KvBlock[]): FaultyStep {
   return { blocks, then: "go-on" };
 }
 
-function withTurnedBit(payload: Buffer): Buffer {
+function withTurnedBit(payload: Uint8Array): Uint8Array {
   const turned = Buffer.from(payload);
   turned[turned.length >> 1] ^= 0x10;
   return turned;

@@ -1,4 +1,5 @@
 /** How KV blocks get from a prefill worker to a decode worker. */
+export * from "./block_event_bytes.ts";
 export * from "./block_receiver.ts";
 export * from "./block_sender.ts";
 export * from "./crc32c.ts";

@@ -20,7 +20,7 @@ export function encodeBlock(
     blockIndex: number;
     /** Tokens filled; fewer than `blockTokens` only in the last block. */
     tokenCount: number;
-    payload: Buffer;
+    payload: Uint8Array;
   },
   crc32c: Crc32c,
 ): KvBlock {

@@ -9,6 +9,7 @@ import {
 import type { PrefillResult, SequenceSpec } from "../../lib/engine/types.ts";
 import { Code, MeshError } from "../../lib/errors/mesh_error.ts";
 import {
+  blockEventBytes,
   BlockSender,
   type Crc32c,
   type KvFaultRates,
@@ -53,9 +54,12 @@ const tracer = trace.getTracer("quetzal.prefill");
 export function prefillService(parts: PrefillParts): RpcService {
   return {
     name: "quetzal.v1.Prefill",
-    definition: PrefillService,
+    definition: {
+      ...PrefillService,
+      run: { ...PrefillService.run, responseSerialize: serialize },
+    },
     implementation: {
-      run: serverStream<PrefillRequest, PrefillEvent>(
+      run: serverStream<PrefillRequest, PrefillMessage>(
         (request, call, sink) => run(parts, request, call, sink),
         (reason) => ({
           event: { $case: "error", value: inBandError(reason) },
@@ -65,11 +69,20 @@ export function prefillService(parts: PrefillParts): RpcService {
   };
 }
 
+/** An event, or the bytes of one. */
+type PrefillMessage = PrefillEvent | Buffer;
+
+function serialize(message: PrefillMessage): Buffer {
+  return Buffer.isBuffer(message)
+    ? message
+    : PrefillService.run.responseSerialize(message);
+}
+
 async function run(
   parts: PrefillParts,
   request: PrefillRequest,
   call: CallContext,
-  sink: RpcSink<PrefillEvent>,
+  sink: RpcSink<PrefillMessage>,
 ): Promise<void> {
   using admitted = parts.admission.enter(call.signal);
   const model = parts.models.get(request.model);
@@ -98,7 +111,7 @@ interface PromptRun {
   readonly request: PrefillRequest;
   readonly model: ServedModel;
   readonly spec: SequenceSpec;
-  readonly sink: RpcSink<PrefillEvent>;
+  readonly sink: RpcSink<PrefillMessage>;
   readonly span: Span;
   readonly signal: AbortSignal;
 }
@@ -163,7 +176,7 @@ function senderOf(
     fault,
     die: parts.die,
     sink: {
-      write: (block) => sink.write({ event: { $case: "block", value: block } }),
+      write: (block) => sink.write(blockEventBytes(block)),
       get pending() {
         return sink.pending;
       },

@@ -106,7 +106,7 @@ export interface KvBlock {
   byteLength: number;
   /** CRC-32C (Castagnoli) of payload. */
   crc32c: number;
-  payload: Buffer;
+  payload: Uint8Array;
 }
 
 export interface PrefillDone {
@@ -506,7 +506,7 @@ function createBaseKvBlock(): KvBlock {
     tokenCount: 0,
     byteLength: 0,
     crc32c: 0,
-    payload: Buffer.alloc(0),
+    payload: new Uint8Array(0),
   };
 }
 
@@ -635,7 +635,7 @@ export const KvBlock: MessageFns<KvBlock> = {
               break;
             }
 
-            message.payload = Buffer.from(reader.bytes());
+            message.payload = reader.bytes();
             continue;
           }
         }
@@ -689,7 +689,7 @@ export const KvBlock: MessageFns<KvBlock> = {
         ? globalThis.Number(object.byte_length)
         : 0,
       crc32c: isSet(object.crc32c) ? globalThis.Number(object.crc32c) : 0,
-      payload: isSet(object.payload) ? Buffer.from(bytesFromBase64(object.payload)) : Buffer.alloc(0),
+      payload: isSet(object.payload) ? bytesFromBase64(object.payload) : new Uint8Array(0),
     };
   },
 
@@ -742,7 +742,7 @@ export const KvBlock: MessageFns<KvBlock> = {
     message.tokenCount = object.tokenCount ?? 0;
     message.byteLength = object.byteLength ?? 0;
     message.crc32c = object.crc32c ?? 0;
-    message.payload = object.payload ?? Buffer.alloc(0);
+    message.payload = object.payload ?? new Uint8Array(0);
     return message;
   },
 };
@@ -953,11 +953,28 @@ export const PrefillClient = makeGenericClientConstructor(PrefillService, "quetz
 };
 
 function bytesFromBase64(b64: string): Uint8Array {
-  return Uint8Array.from(globalThis.Buffer.from(b64, "base64"));
+  if ((globalThis as any).Buffer) {
+    return Uint8Array.from((globalThis as any).Buffer.from(b64, "base64"));
+  } else {
+    const bin = globalThis.atob(b64);
+    const arr = new Uint8Array(bin.length);
+    for (let i = 0; i < bin.length; ++i) {
+      arr[i] = bin.charCodeAt(i);
+    }
+    return arr;
+  }
 }
 
 function base64FromBytes(arr: Uint8Array): string {
-  return globalThis.Buffer.from(arr).toString("base64");
+  if ((globalThis as any).Buffer) {
+    return (globalThis as any).Buffer.from(arr).toString("base64");
+  } else {
+    const bin: string[] = [];
+    arr.forEach((byte) => {
+      bin.push(globalThis.String.fromCharCode(byte));
+    });
+    return globalThis.btoa(bin.join(""));
+  }
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
