@@ -82,7 +82,8 @@ async function serveUntilStopped<C extends WorkerConfig>(
   const crc32c = (bytes: Uint8Array) => native.crc32c(bytes);
   const built = build({ models, admission, observer, log, crc32c });
   open.defer(() => built.close?.());
-  let metricsAddress: string | undefined;
+  // Known only once its server listens, which needs the worker.
+  const late: { metricsAddress?: string } = {};
   const worker = open.use(
     await startWorker({
       role,
@@ -93,7 +94,7 @@ async function serveUntilStopped<C extends WorkerConfig>(
       models,
       admission,
       service: built.service,
-      metricsAddress: () => metricsAddress,
+      metricsAddress: () => late.metricsAddress,
       onError: (what, reason) =>
         log.warn({ err: reason }, `Cannot ${what}; trying again`),
     }),
@@ -106,7 +107,7 @@ async function serveUntilStopped<C extends WorkerConfig>(
       health: () => healthOf(worker),
     }),
   );
-  metricsAddress = `${hostOf(worker.address)}:${metrics.port}`;
+  late.metricsAddress = `${hostOf(worker.address)}:${metrics.port}`;
   const gauges = setInterval(() => observer.readGauges(models), 1_000);
   open.defer(() => clearInterval(gauges));
   const { workerId, address } = worker;
