@@ -140,6 +140,7 @@ function dashboardSpec(
           ...serviceEnv(config, place),
           QUETZAL_DASHBOARD_PORT: `${port}`,
           QUETZAL_DASHBOARD_DATA: join(config.dataFolder, "dashboard"),
+          QUETZAL_DASHBOARD_NICE: "10",
           QUETZAL_DASHBOARD_ROUTER_URL: `http://127.0.0.1:${config.httpPort}`,
         }),
         isReady: () => httpAnswers(`http://127.0.0.1:${port}/health`),

@@ -380,7 +380,7 @@ export interface DecodeRun {
   readonly preemptions: number | null;
   readonly finishReason: string | null;
   readonly error: string | null;
-  /** Steps, thinned evenly to some hundred when there were more. */
+  /** A sample of the steps, spread evenly, at most 32; `TraceDetail.tokens` has all of them. */
   readonly steps: readonly DecodeStep[];
   readonly stepCount: number;
 }

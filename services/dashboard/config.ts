@@ -24,6 +24,8 @@ export interface DashboardConfig {
   readonly sampleTracesPerS: number;
   readonly slowestPerMinute: number;
   readonly scrapeMs: number;
+  /** Priority of the process, 0 (as others) to 19 (only what others leave). */
+  readonly nice: number;
   readonly logLevel: typeof logLevels[number];
   readonly logPretty: boolean;
 }
@@ -105,6 +107,7 @@ export function parseConfig(env: Env): DashboardConfig {
           [100, 600_000],
           2_000,
         ),
+        nice: read.integer("QUETZAL_DASHBOARD_NICE", [0, 19], 0),
         logLevel: read.oneOf("QUETZAL_LOG_LEVEL", logLevels, "info"),
         logPretty: read.boolean("QUETZAL_LOG_PRETTY", false),
       };

@@ -31,7 +31,7 @@ export interface DashboardOptions {
   readonly clock?: Clock;
   /** Milliseconds since 1970. */
   readonly nowMs?: () => number;
-  /** Quiet time after which a trace counts as complete; 2 s unless set. */
+  /** Quiet time after which a trace counts as complete; 1.5 s unless set. */
   readonly settleMs?: number;
   /** The built pages; `web/dist` unless set. */
   readonly pagesFolder?: string;

@@ -1,3 +1,4 @@
+import { setPriority } from "node:os";
 import { connectBus } from "../../lib/bus/mod.ts";
 import { createLogger } from "../../lib/telemetry/mod.ts";
 import { parseConfig } from "./config.ts";
@@ -10,6 +11,8 @@ const logger = createLogger({
   level: config.logLevel,
   pretty: config.logPretty,
 });
+// Beside workers on one machine, spans can wait where tokens cannot.
+if (config.nice > 0) setPriority(config.nice);
 await using parts = new AsyncDisposableStack();
 const dashboard = parts.use(await startDashboard({ config, logger, version }));
 logger.info(

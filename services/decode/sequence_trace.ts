@@ -20,7 +20,8 @@ export class SequenceTrace implements Disposable {
     this.#open = open;
     this.#tracer = tracer;
     this.#isRecording = open.span.isRecording();
-    this.#steps = createStepEvents(open.span);
+    // The router's span holds every token; here a sample says how the worker saw it.
+    this.#steps = createStepEvents(open.span, { eventsMax: 32 });
   }
 
   add(event: SequenceEvent): void {

@@ -50,7 +50,7 @@ export function prepareSchema(database: Database, path: string): void {
   database.exec("PRAGMA journal_mode = WAL");
   // A crash of the machine may cost the last second of traces, never the file.
   database.exec("PRAGMA synchronous = NORMAL");
-  database.exec("PRAGMA cache_size = -16384");
+  database.exec("PRAGMA cache_size = -8192");
   database.exec("PRAGMA temp_store = MEMORY");
   const found = database.prepare("PRAGMA user_version").get()?.user_version;
   if (found === version) return;

@@ -13,7 +13,7 @@ export interface AssemblerOptions {
 }
 
 export const assemblerDefaults: AssemblerOptions = {
-  settleMs: 2_000,
+  settleMs: 1_500,
   orphanMs: 15_000,
   tracesMax: 20_000,
   bytesMax: 24 << 20,
