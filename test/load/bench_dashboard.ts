@@ -26,7 +26,7 @@ const help =
   --json        print one JSON object instead of the table
   --spans N     spans in the store while it is searched (default 1000000)
   --searches N  searches of each kind (default 40)
-  --pairs N     measurements of the request path, each off and on (default 8)`;
+  --pairs N     measurements of the request path per mesh (default 12)`;
 
 const { values } = parseArgs({
   options: {
@@ -34,7 +34,7 @@ const { values } = parseArgs({
     help: { type: "boolean", default: false },
     spans: { type: "string", default: "1000000" },
     searches: { type: "string", default: "40" },
-    pairs: { type: "string", default: "8" },
+    pairs: { type: "string", default: "12" },
   },
 });
 if (values.help) {
@@ -228,59 +228,90 @@ async function measureSearches(url: string, count: number) {
 }
 
 /**
- * Two meshes side by side, one without tracing and one that sends every span to a dashboard on
- * this machine; only one of them has work at any time.
+ * Three meshes side by side, of which one has work at any time: without tracing, the same again,
+ * and one that sends every span, texts included, to a dashboard on this machine. Two equal meshes
+ * differ too (where their memory lies, what else runs), so a ratio says something only beside
+ * theirs; the processor time per token is the steadier measure.
  */
 async function measurePath(pairs: number) {
   const env = { QUETZAL_RUNNING_MAX: "32", QUETZAL_LOG_LEVEL: "warn" };
   await using off = await startMesh({ env });
+  await using control = await startMesh({ env });
   await using on = await startMesh({
     env: { ...env, QUETZAL_CAPTURE_CONTENT: "true" },
     // As `task up` starts it.
     dashboard: { QUETZAL_DASHBOARD_NICE: "10" },
   });
-  const rates: Record<"off" | "on", number[]> = { off: [], on: [] };
-  const measure = async (side: "off" | "on") => {
-    const { grpcAddress } = side === "off" ? off : on;
-    return await tokensPerS(grpcAddress, { streams: 16, seconds: 4 });
-  };
-  await measure("off");
-  await measure("on");
-  for (let i = 0; i < pairs; i++) {
-    // Whoever is first alternates, so that a drift of the machine hits both.
-    const order = i % 2 === 0 ? ["off", "on"] as const : ["on", "off"] as const;
-    for (const side of order) rates[side].push(await measure(side));
+  const sides = { off, control, on };
+  type Side = keyof typeof sides;
+  const order: readonly Side[] = ["off", "control", "on"];
+  const rates: Record<Side, number[]> = { off: [], control: [], on: [] };
+  const cpuUs: Record<Side, number[]> = { off: [], control: [], on: [] };
+  const measure = async (side: Side) => {
+    const mesh = sides[side];
+    const workers = mesh.processes.filter(({ role }) => role !== "dashboard");
+    const used = () =>
+      workers.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0);
+    const before = used();
+    const { tokens, rate } = await generateFor(mesh.grpcAddress, {
+      streams: 16,
+      seconds: 3,
+    });
+    // Exporters send once a second.
     await delay(1_500);
+    return { rate, us: (used() - before) / tokens * 1e6 };
+  };
+  for (const side of order) await measure(side);
+  for (let i = 0; i < pairs; i++) {
+    // Whoever is first changes, so that a drift of the machine hits all.
+    for (let k = 0; k < 3; k++) {
+      const side = order[(i + k) % 3];
+      const { rate, us } = await measure(side);
+      rates[side].push(rate);
+      cpuUs[side].push(us);
+    }
   }
-  const { traces, received } = await getJson<StoreState>(
+  const { received } = await getJson<StoreState>(
     `${on.dashboardUrl}/api/store`,
   );
-  const ratios = rates.on.map((rate, i) => rate / rates.off[i]);
+  const ratio = (of: number[], to: number[]) =>
+    spread(of.map((value, i) => value / to[i]));
   return {
-    path_tokens_per_s: { off: spread(rates.off), on: spread(rates.on) },
-    path_ratio: spread(ratios),
-    path_traces: traces,
+    path_tokens_per_s: {
+      off: spread(rates.off),
+      control: spread(rates.control),
+      on: spread(rates.on),
+    },
+    path_ratio: ratio(rates.on, rates.off),
+    path_control_ratio: ratio(rates.control, rates.off),
+    path_cpu_us_per_token: {
+      off: spread(cpuUs.off),
+      control: spread(cpuUs.control),
+      on: spread(cpuUs.on),
+    },
     path_spans: received.spans,
   };
 }
 
-async function tokensPerS(
+async function generateFor(
   address: string,
   { streams, seconds }: { streams: number; seconds: number },
-): Promise<number> {
+): Promise<{ tokens: number; rate: number }> {
   await using generator = meshGenerator(address, "quetzal-demo");
   const startMs = performance.now();
   const endMs = startMs + seconds * 1_000;
   let tokens = 0;
+  let inTime = 0;
   const stream = async () => {
     while (performance.now() < endMs) {
       for await (const count of generator.generate(freshPrompt(64), 64)) {
-        if (performance.now() < endMs) tokens += count;
+        tokens += count;
+        if (performance.now() < endMs) inTime += count;
       }
     }
   };
   await Promise.all(Array.from({ length: streams }, stream));
-  return tokens / seconds;
+  return { tokens, rate: inTime / seconds };
 }
 
 function memoryMb(pid: number, key: "VmHWM" | "VmRSS"): number {
@@ -296,6 +327,8 @@ function cpuSeconds(pid: number): number {
 }
 
 function table(): string {
+  const us = (side: keyof typeof result.path_cpu_us_per_token) =>
+    range(result.path_cpu_us_per_token[side], 0);
   const n = (value: number, digits = 0) => value.toFixed(digits);
   const searches = Object.entries(result.search_ms).map(([name, s]) =>
     `| ${name} | ${n(s.p50, 1)} | ${n(s.p95, 1)} | ${n(s.max, 1)} |`
@@ -318,9 +351,15 @@ function table(): string {
 | peak memory meanwhile, MB | ${n(result.ingest_rss_peak_mb)} | |
 | spans lost | ${result.spans_lost} | 0 |
 | bytes per stored span | ${n(result.store_bytes_per_span)} | |
-| request path with tracing, ratio of tokens/s | ${
-    n(result.path_ratio.p50, 3)
-  } (${range(result.path_ratio)}) | ≥ 0.98 |
+| tokens/s with tracing, ratio to without | ${n(result.path_ratio.p50, 3)} (${
+    range(result.path_ratio)
+  }) | ≥ 0.98 |
+| two meshes without tracing, the same ratio | ${
+    n(result.path_control_ratio.p50, 3)
+  } (${range(result.path_control_ratio)}) | 1 |
+| processor time per token with tracing, µs | ${us("on")} | |
+| … without | ${us("off")} | |
+| … without, the second mesh | ${us("control")} | |
 
 With ${result.store_spans} spans in ${result.store_traces} traces, in ms:
 
@@ -329,6 +368,6 @@ With ${result.store_spans} spans in ${result.store_traces} traces, in ms:
 ${searches.join("\n")}
 
 Peak memory after the searches: ${n(result.search_rss_mb)} MB. Tokens/s off ${
-    range(result.path_tokens_per_s.off)
-  }, on ${range(result.path_tokens_per_s.on)}; ${result.path_spans} spans.`;
+    range(result.path_tokens_per_s.off, 0)
+  }, on ${range(result.path_tokens_per_s.on, 0)}; ${result.path_spans} spans.`;
 }
