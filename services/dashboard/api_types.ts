@@ -380,7 +380,7 @@ export interface DecodeRun {
   readonly preemptions: number | null;
   readonly finishReason: string | null;
   readonly error: string | null;
-  /** A sample of the steps, spread evenly, at most 32; `TraceDetail.tokens` has all of them. */
+  /** A sample of the steps, spread evenly, at most 16; `TraceDetail.tokens` has all of them. */
   readonly steps: readonly DecodeStep[];
   readonly stepCount: number;
 }
