@@ -9,8 +9,7 @@ import {
   type ServiceError,
 } from "@grpc/grpc-js";
 import { outgoingMetadata } from "./call_context.ts";
-import { Code, MeshError } from "../errors/mesh_error.ts";
-import { fromServiceError, isServiceError } from "./status.ts";
+import { fromCallError, fromServiceError } from "./status.ts";
 
 /** A generated client class. */
 export interface ClientClass<C extends Client> {
@@ -207,12 +206,8 @@ class CallStream<Response> implements AsyncIterableIterator<Response> {
   }
 }
 
-function asReason(error: unknown, signal: AbortSignal | undefined): unknown {
-  if (signal?.aborted) return signal.reason;
-  if (isServiceError(error)) return fromServiceError(error);
-  return new MeshError(Code.unavailable, "The stream broke off", {
-    cause: error,
-  });
+function asReason(error: Error, signal: AbortSignal | undefined): unknown {
+  return signal?.aborted ? signal.reason : fromCallError(error);
 }
 
 function metadataOf({ metadata = {} }: RpcCallOptions): Metadata {

@@ -4,14 +4,13 @@ import type {
   Metadata,
   ServerDuplexStream,
 } from "@grpc/grpc-js";
-import { Code, MeshError } from "../errors/mesh_error.ts";
 import {
   type CallContext,
   callContext,
   outgoingMetadata,
 } from "./call_context.ts";
 import { drained } from "./drained.ts";
-import { fromServiceError, isServiceError } from "./status.ts";
+import { fromCallError } from "./status.ts";
 
 /** Our end of a call in which both sides send. */
 export interface Duplex<In, Out> {
@@ -75,7 +74,7 @@ class DuplexCall<In, Out> implements Duplex<In, Out> {
       if (!this.#isOver) this.onMessage(message);
     });
     this.#call.on("end", () => this.finish(undefined));
-    this.#call.on("error", (error: Error) => this.finish(asMeshError(error)));
+    this.#call.on("error", (error: Error) => this.finish(fromCallError(error)));
   }
 
   write(message: Out): Promise<void> | undefined {
@@ -88,11 +87,4 @@ class DuplexCall<In, Out> implements Duplex<In, Out> {
     this.#isOver = true;
     this.onEnd(reason);
   }
-}
-
-function asMeshError(error: Error): MeshError {
-  if (isServiceError(error)) return fromServiceError(error);
-  return new MeshError(Code.unavailable, "The stream broke off", {
-    cause: error,
-  });
 }

@@ -45,7 +45,15 @@ export function fromServiceError(error: ServiceError): MeshError {
   });
 }
 
-export function isServiceError(reason: unknown): reason is ServiceError {
+/** What ended a stream that was not ended by us. */
+export function fromCallError(error: Error): MeshError {
+  if (isServiceError(error)) return fromServiceError(error);
+  return new MeshError(Code.unavailable, "The stream broke off", {
+    cause: error,
+  });
+}
+
+function isServiceError(reason: unknown): reason is ServiceError {
   return reason instanceof Error && "code" in reason && "details" in reason &&
     typeof reason.code === "number" && reason.code in status;
 }
