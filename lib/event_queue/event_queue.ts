@@ -2,7 +2,8 @@
  * Events of one sequence on the way to its reader.
  *
  * It has no limit of its own: a sequence makes at most one event per token, and
- * its tokens are limited by the context length.
+ * its tokens are limited by the context length. Who needs a tighter one looks at
+ * `unread`, as the decode link does.
  */
 import { ok } from "node:assert/strict";
 

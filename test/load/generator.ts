@@ -3,7 +3,8 @@
  * the mesh behind gRPC are driven by the very same code.
  */
 import { createEngine } from "../../lib/engine/mod.ts";
-import type { Engine, Sampling } from "../../lib/engine/types.ts";
+import { greedy } from "../../lib/engine/testing/sequences.ts";
+import type { Engine } from "../../lib/engine/types.ts";
 import { callStream, connect } from "../../lib/rpc/mod.ts";
 import {
   GenerateRequest,
@@ -15,21 +16,6 @@ export interface Generator extends AsyncDisposable {
   /** Yields how many tokens each message brought. */
   generate(promptIds: Int32Array, maxTokens: number): AsyncIterable<number>;
 }
-
-const greedy: Sampling = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  seed: 0n,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: new Map(),
-  stopIds: [],
-  minTokens: 0,
-  topLogprobs: undefined,
-};
 
 export async function engineGenerator(
   path: string,
