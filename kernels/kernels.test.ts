@@ -6,15 +6,20 @@ import {
   ProgramBuilder,
   RowKind,
 } from "../lib/engine/program.ts";
+import { ggmlTypes } from "../lib/gguf/mod.ts";
 import { makeBatch } from "./testing/batches.ts";
 import { readOut, testNative, withModel } from "./testing/models.ts";
 import {
+  allWeightTypes,
   encodeWeight,
   fromHalf,
+  isQuantized,
   Random,
+  randomWeight,
   toHalf,
   WeightFile,
   type WeightType,
+  weightTypes,
 } from "./testing/weights.ts";
 
 /**
@@ -69,10 +74,13 @@ function close(
 }
 
 describe("matmul", () => {
-  const types: WeightType[] = ["F32", "F16", "BF16", "Q8_0", "Q4_0"];
   const shapes = [[32, 1], [96, 17], [512, 33], [1536, 50]] as const;
-  const cases = types.flatMap((type) =>
-    shapes.map(([k, n]) => ({ type, k, n }))
+  const cases = allWeightTypes.flatMap((type) =>
+    shapes
+      .filter(([k]) =>
+        k % ggmlTypes.get(weightTypes[type])!.blockElements === 0
+      )
+      .map(([k, n]) => ({ type, k, n }))
   );
 
   test.each(cases)(
@@ -82,7 +90,7 @@ describe("matmul", () => {
       const random = new Random(k * 31 + n);
       using file = new WeightFile();
       const input = random.floats(64 * k);
-      const weight = encodeWeight(type, n, k, random.floats(n * k, 0.3));
+      const weight = randomWeight(type, n, k, { seed: k + n });
       const bias = random.floats(n);
       const builder = new ProgramBuilder();
       const a = builder.tensor(RowKind.rows, k),
@@ -123,7 +131,7 @@ function matmulTwin(
   n: number,
   type: WeightType,
 ) {
-  const rows = input.length / k, quantized = type.startsWith("Q");
+  const rows = input.length / k, quantized = isQuantized(type);
   const expected = new Float64Array(rows * n),
     bound = new Float64Array(rows * n);
   for (let row = 0; row < rows; row++) {
@@ -162,19 +170,22 @@ describe("row-wise ops", () => {
   const input = random.floats(64 * cols, 3), other = random.floats(64 * cols);
 
   test("embed() dequantizes every type exactly, odd row counts too", async () => {
-    for (const type of ["F32", "F16", "BF16", "Q8_0", "Q4_0"] as const) {
+    const cols = 512;
+    for (const type of allWeightTypes) {
       using file = new WeightFile();
-      const table = encodeWeight(type, 37, 96, random.floats(37 * 96));
+      const table = randomWeight(type, 37, cols, { seed: 37 });
       const builder = new ProgramBuilder();
-      const x = builder.tensor(RowKind.rows, 96);
+      const x = builder.tensor(RowKind.rows, cols);
       builder.embed(x, file.add(table));
       await resultsOf(
         file,
-        readOut(builder, x, 96),
-        96,
+        readOut(builder, x, cols),
+        cols,
         [1, 37],
         (isa, rows, values) => {
-          const exact = Float32Array.from(table.values.subarray(0, rows * 96));
+          const exact = Float32Array.from(
+            table.values.subarray(0, rows * cols),
+          );
           close(`${isa} ${type}`, values, exact, () => 0);
         },
       );

@@ -1,5 +1,6 @@
 #include "model.h"
 
+#include <algorithm>
 #include <new>
 #include <system_error>
 
@@ -48,13 +49,14 @@ Status Model::allocate() {
   const int64_t attention =
       attentionScratchFloats(spec_.kv.headDim, plan_.headsPerKvHead) * 4;
   const int64_t sampling = sampleScratchBytes(plan_.vocabOut);
-  scratchBytes_ = ((attention > sampling ? attention : sampling) + 4095) / 4096 * 4096;
+  const int64_t matmul = table_->matmulScratchBytes(spec_.rowsMax, plan_.quantCols);
+  scratchBytes_ = (std::max({attention, sampling, matmul}) + 4095) / 4096 * 4096;
   const int64_t blocks = spec_.rowsMax * (plan_.quantCols / quantBlock);
   const uint64_t kvBytes = spec_.kv.blockHalves() * 2 * spec_.kv.blocks;
 
   kv_ = std::make_shared<Memory>(kvBytes);
   arena_ = Memory(plan_.arenaFloats * 4);
-  quantized_ = Memory(blocks * (quantBlock + 8));
+  quantized_ = Memory(blocks * (quantBlock + 12));
   ropes_ = Memory(plan_.ropeFloats * 4);
   scratch_ = Memory(scratchBytes_ * spec_.threads);
   if (kv_->data() && arena_.data() && quantized_.data() && ropes_.data() && scratch_.data()) {
@@ -74,7 +76,7 @@ QuantizedRows Model::quantized() const {
   const int64_t blocks = spec_.rowsMax * (plan_.quantCols / quantBlock);
   auto* scales = quantized_.as<float>();
   auto* sums = reinterpret_cast<int32_t*>(scales + blocks);
-  return {reinterpret_cast<int8_t*>(sums + blocks), scales, sums};
+  return {reinterpret_cast<int8_t*>(sums + 2 * blocks), scales, sums};
 }
 
 }  // namespace quetzal

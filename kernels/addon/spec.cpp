@@ -13,8 +13,13 @@ Status checkRange(const char* what, int64_t value, int64_t least, int64_t most) 
 Status checkWeight(const WeightSpec& weight) {
   const char* name = weight.name.c_str();
   if (!isKnown(weight.type)) {
-    return failure("Cannot load weight %.200s: type must be 0 (F32), 1 (F16), 2 (Q4_0), 8 (Q8_0) "
-                   "or 30 (BF16), is %d", name, weight.type);
+    std::string known;
+    for (const WeightFormat& format : weightFormats) {
+      known += (known.empty() ? "" : ", ") + std::to_string(static_cast<int>(format.type)) + " (" +
+          format.name + ")";
+    }
+    return failure("Cannot load weight %.200s: type must be one of %s, is %d", name, known.c_str(),
+                   weight.type);
   }
   const auto type = static_cast<WeightType>(weight.type);
   const int64_t most = 1 << 30;
@@ -23,9 +28,10 @@ Status checkWeight(const WeightSpec& weight) {
                    "%lld x %lld", name, static_cast<long long>(most),
                    static_cast<long long>(weight.cols), static_cast<long long>(weight.rows));
   }
-  if (isQuantized(type) && weight.cols % quantBlock != 0) {
-    return failure("Cannot load weight %.200s: %s needs cols in multiples of 32, found %lld", name,
-                   nameOf(type), static_cast<long long>(weight.cols));
+  if (weight.cols % formatOf(type).blockValues != 0) {
+    return failure("Cannot load weight %.200s: %s needs cols in multiples of %lld, found %lld",
+                   name, nameOf(type), static_cast<long long>(formatOf(type).blockValues),
+                   static_cast<long long>(weight.cols));
   }
   const int64_t needed = weight.rows * rowBytes(type, weight.cols);
   if (weight.bytes != needed) {

@@ -65,7 +65,7 @@ class StepJob final : public PhasedJob {
       }
       case PhaseKind::matmul: {
         const int64_t panels = panelsOf(phase).panels;
-        runPanels(phase, panels * chunk / count, panels * (chunk + 1) / count);
+        runPanels(phase, panels * chunk / count, panels * (chunk + 1) / count, worker);
         break;
       }
       case PhaseKind::attention: {
@@ -134,7 +134,7 @@ class StepJob final : public PhasedJob {
   void fillRopeTable(const RopeSetting& setting, float* table, int64_t begin, int64_t end) const;
   void rotate(const Item& item, int64_t begin, int64_t end) const;
   void quantize(const Item& item, int64_t begin, int64_t end) const;
-  void runPanels(const Phase& phase, int64_t begin, int64_t end) const;
+  void runPanels(const Phase& phase, int64_t begin, int64_t end, int worker) const;
   void attend(const Item& item, int64_t unit, int worker) const;
   void sample(const Item& item, int64_t row, int worker);
 
@@ -222,14 +222,12 @@ void StepJob::rotate(const Item& item, int64_t begin, int64_t end) const {
 }
 
 void StepJob::quantize(const Item& item, int64_t begin, int64_t end) const {
-  const int64_t cols = colsOf(item.a), blocks = cols / quantBlock;
-  const QuantizedRows all = model_.quantized();
-  model_.table().quantizeRows(at(item.a, begin), end - begin, cols,
-                              {all.quants + begin * cols, all.scales + begin * blocks,
-                               all.sums + begin * blocks});
+  const auto kind = static_cast<RowKind>(model_.spec().tensors[item.a].rowKind);
+  const QuantizeArgs args = {at(item.a, 0), rowsOf(kind), colsOf(item.a), model_.quantized()};
+  model_.table().quantizeRows(&args, begin, end);
 }
 
-void StepJob::runPanels(const Phase& phase, int64_t begin, int64_t end) const {
+void StepJob::runPanels(const Phase& phase, int64_t begin, int64_t end, int worker) const {
   int64_t first = 0;
   for (const Item& item : phase.items) {
     const int64_t panels = panelsIn(item);
@@ -240,7 +238,7 @@ void StepJob::runPanels(const Phase& phase, int64_t begin, int64_t end) const {
     const MatmulArgs args = {model_.weight(item.w0).matrix,
                              item.w1 < 0 ? nullptr : model_.weight(item.w1).vector,
                              at(item.a, 0), model_.quantized(), at(item.dst, 0),
-                             rowsOf(phase.rows)};
+                             rowsOf(phase.rows), model_.scratch(worker)};
     model_.table().matmul(&args, from, to);
   }
 }

@@ -1,17 +1,204 @@
+// From rows of a file to panels. Codes are taken four at a time, as the bytes of a
+// word: the same shifts and masks work on all of them.
 #include "packed.h"
 
 #include <cstring>
 
-#include "../include/half.h"
-
 namespace quetzal {
 namespace {
+
+uint32_t wordAt(const uint8_t* p) {
+  uint32_t word;
+  std::memcpy(&word, p, 4);
+  return word;
+}
+
+constexpr uint32_t each(uint32_t byte) { return byte * 0x01010101u; }
+
+/// The codes of one block of 32: word g holds codes 4g..4g + 3.
+struct Codes {
+  uint32_t words[8];
+};
+
+/// Four bits of a word, spread to the lowest bits of its bytes.
+uint32_t spread(uint32_t bits) {
+  return (bits & 1) | (bits & 2) << 7 | (bits & 4) << 14 | (bits & 8) << 21;
+}
+
+/// Byte j holds code j in its low and code j + 16 in its high half.
+Codes nibbles(const uint8_t* in) {
+  Codes out;
+  for (int g = 0; g < 4; ++g) {
+    const uint32_t word = wordAt(in + 4 * g);
+    out.words[g] = word & each(15);
+    out.words[g + 4] = word >> 4 & each(15);
+  }
+  return out;
+}
+
+Codes fiveBits(const uint8_t* high) {
+  Codes out = nibbles(high + 4);
+  const uint32_t bits = wordAt(high);
+  for (int g = 0; g < 8; ++g) out.words[g] |= spread(bits >> 4 * g & 15) << 4;
+  return out;
+}
+
+/// Block j of a K type: byte i of its codes holds code i, shifted.
+Codes shifted(const uint8_t* in, int shift, uint32_t mask) {
+  Codes out;
+  for (int g = 0; g < 8; ++g) out.words[g] = wordAt(in + 4 * g) >> shift & each(mask);
+  return out;
+}
+
+void addHigh(Codes& codes, const uint8_t* in, int shift, uint32_t mask, int place) {
+  for (int g = 0; g < 8; ++g) {
+    codes.words[g] |= (wordAt(in + 4 * g) >> shift & each(mask)) << place;
+  }
+}
+
+/// Codes as the kernels multiply with them: unsigned, before any constant is taken off.
+inline Codes codesOf(WeightType type, const uint8_t* in, int j) {
+  Codes out = {};
+  switch (type) {
+    case WeightType::q4_0:
+    case WeightType::iq4_nl: return nibbles(in + 2);
+    case WeightType::mxfp4: return nibbles(in + 1);
+    case WeightType::q4_1: return nibbles(in + 4);
+    case WeightType::q5_0: return fiveBits(in + 2);
+    case WeightType::q5_1: return fiveBits(in + 4);
+    case WeightType::q8_0:
+      std::memcpy(out.words, in + 2, 32);
+      return out;
+    case WeightType::q2_k: return shifted(in + 16 + 32 * (j / 4), 2 * (j % 4), 3);
+    case WeightType::q3_k:
+      out = shifted(in + 32 + 32 * (j / 4), 2 * (j % 4), 3);
+      addHigh(out, in, j, 1, 2);
+      return out;
+    case WeightType::q4_k: return shifted(in + 16 + 32 * (j / 2), 4 * (j % 2), 15);
+    case WeightType::q5_k:
+      out = shifted(in + 48 + 32 * (j / 2), 4 * (j % 2), 15);
+      addHigh(out, in + 16, j, 1, 4);
+      return out;
+    case WeightType::q6_k:
+      out = shifted(in + 64 * (j / 4) + 32 * (j % 2), 4 * (j % 4 / 2), 15);
+      addHigh(out, in + 128 + 32 * (j / 4), 2 * (j % 4), 3, 4);
+      return out;
+    case WeightType::iq4_xs: return nibbles(in + 8 + 16 * j);
+    default: return out;
+  }
+}
+
+void orWord(uint8_t* p, uint32_t bits) {
+  const uint32_t word = wordAt(p) | bits;
+  std::memcpy(p, &word, 4);
+}
+
+/// Writes the codes of one row of a panel; the planes start as zeros.
+inline void putCodes(const PackedFormat& format, const Codes& codes, int64_t row, uint8_t* low,
+              uint8_t* high) {
+  for (int g = 0; g < 8; ++g) {
+    const uint32_t word = codes.words[g];
+    const int64_t at = row * 4;
+    if (format.lowBits == 8) std::memcpy(low + g * 64 + at, &word, 4);
+    if (format.lowBits == 4) orWord(low + g % 4 * 64 + at, (word & each(15)) << (g < 4 ? 0 : 4));
+    if (format.lowBits == 2) orWord(low + g / 4 * 64 + at, (word & each(3)) << 2 * (g % 4));
+    const uint32_t beyond = word >> format.lowBits;
+    if (format.highBits == 1) orWord(high + at, (beyond & each(1)) << g);
+    if (format.highBits == 2) orWord(high + g / 4 * 64 + at, (beyond & each(3)) << 2 * (g % 4));
+  }
+}
+
+/// Six-bit scales and minimums of Q4_K and Q5_K.
+void sixBits(const uint8_t* s, int j, uint8_t& scale, uint8_t& min) {
+  scale = j < 4 ? s[j] & 63 : (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
+  min = j < 4 ? s[j + 4] & 63 : s[j + 4] >> 4 | (s[j] >> 6) << 4;
+}
+
+/// The scales of one row and unit; `out` is the unit's, see PackedFormat::scaleBytes.
+inline void putScales(WeightType type, const uint8_t* in, int64_t row, uint8_t* out) {
+  uint8_t* first = out + 2 * row;
+  uint8_t* second = out + 32 + 2 * row;
+  switch (type) {
+    case WeightType::mxfp4: out[row] = in[0]; break;
+    case WeightType::q4_1:
+    case WeightType::q5_1:
+      std::memcpy(first, in, 2);
+      std::memcpy(second, in + 2, 2);
+      second[1] ^= 0x80;  // these files hold what is added, the kernels subtract
+      break;
+    case WeightType::q2_k:
+      std::memcpy(first, in + 80, 2);
+      std::memcpy(second, in + 82, 2);
+      for (int s = 0; s < 16; ++s) {
+        out[64 + 16 * s + row] = in[s] & 15;
+        out[320 + 16 * s + row] = in[s] >> 4;
+      }
+      break;
+    case WeightType::q3_k:
+      std::memcpy(first, in + 108, 2);
+      for (int s = 0; s < 16; ++s) {
+        const int small = s < 8 ? in[96 + s] & 15 : in[88 + s] >> 4;
+        const int large = in[104 + s % 4] >> 2 * (s / 4) & 3;
+        out[32 + 16 * s + row] = static_cast<uint8_t>(small + 16 * large - 32);
+      }
+      break;
+    case WeightType::q4_k:
+    case WeightType::q5_k:
+      std::memcpy(first, in, 2);
+      std::memcpy(second, in + 2, 2);
+      for (int j = 0; j < 8; ++j) {
+        sixBits(in + 4, j, out[64 + 16 * j + row], out[192 + 16 * j + row]);
+      }
+      break;
+    case WeightType::q6_k:
+      std::memcpy(first, in + 208, 2);
+      for (int s = 0; s < 16; ++s) out[32 + 16 * s + row] = in[192 + s];
+      break;
+    case WeightType::iq4_xs:
+      std::memcpy(first, in, 2);
+      for (int j = 0; j < 8; ++j) {
+        const int large = (in[2] | in[3] << 8) >> 2 * j & 3;
+        const int small = in[4 + j / 2] >> 4 * (j % 2) & 15;
+        out[32 + 16 * j + row] = static_cast<uint8_t>(small + 16 * large - 32);
+      }
+      break;
+    default: std::memcpy(first, in, 2); break;
+  }
+}
+
+/// `count` rows, at most a panel, from `src` to the panel's places.
+template <WeightType type>
+void packQuantized(int64_t cols, int64_t count, const uint8_t* src, uint8_t* low, uint8_t* high,
+                   uint8_t* scales) {
+  constexpr PackedFormat format = packedFormatOf(type);
+  const WeightFormat& file = formatOf(type);
+  const int64_t units = cols / file.blockValues, bytes = units * file.blockBytes;
+  const int64_t blocksPerUnit = file.blockValues / 32;
+  std::memset(scales, 0, units * format.scaleBytes);
+  for (int64_t unit = 0; unit < units; ++unit) {
+    for (int64_t row = 0; row < count; ++row) {
+      putScales(type, src + row * bytes + unit * file.blockBytes, row,
+                scales + unit * format.scaleBytes);
+    }
+    for (int64_t j = 0; j < blocksPerUnit; ++j) {
+      const int64_t block = unit * blocksPerUnit + j;
+      uint8_t* lowBlock = low + block * 64 * format.lowBits;
+      uint8_t* highBlock = high + block * 64 * format.highBits;
+      std::memset(lowBlock, 0, 64 * format.lowBits);
+      std::memset(highBlock, 0, 64 * format.highBits);
+      for (int64_t row = 0; row < count; ++row) {
+        const uint8_t* in = src + row * bytes + unit * file.blockBytes;
+        putCodes(format, codesOf(type, in, static_cast<int>(j)), row, lowBlock, highBlock);
+      }
+    }
+  }
+}
 
 template <typename T>
 void packPlain(int64_t cols, int64_t count, const uint8_t* src, uint8_t* dst) {
   T* out = reinterpret_cast<T*>(dst);
-  for (int64_t row = 0; row < panelWidth; ++row) {
-    for (int64_t k = 0; k < cols; ++k) {
+  for (int64_t k = 0; k < cols; ++k) {
+    for (int64_t row = 0; row < panelWidth; ++row) {
       T value = 0;
       if (row < count) std::memcpy(&value, src + (row * cols + k) * sizeof(T), sizeof(T));
       out[k * panelWidth + row] = value;
@@ -19,105 +206,34 @@ void packPlain(int64_t cols, int64_t count, const uint8_t* src, uint8_t* dst) {
   }
 }
 
-void packQ8(int64_t blocks, int64_t count, const uint8_t* src, uint8_t* quants, uint16_t* scales) {
-  std::memset(quants, 0, blocks * 512);
-  std::memset(scales, 0, blocks * 32);
-  for (int64_t row = 0; row < count; ++row) {
-    for (int64_t block = 0; block < blocks; ++block) {
-      const uint8_t* in = src + (row * blocks + block) * q8BlockBytes;
-      std::memcpy(&scales[block * panelWidth + row], in, 2);
-      for (int64_t group = 0; group < 8; ++group) {
-        std::memcpy(quants + block * 512 + group * 64 + row * 4, in + 2 + group * 4, 4);
-      }
-    }
-  }
-}
-
-void packQ4(int64_t blocks, int64_t count, const uint8_t* src, uint8_t* quants, uint16_t* scales) {
-  std::memset(quants, 0, blocks * 256);
-  std::memset(scales, 0, blocks * 32);
-  for (int64_t row = 0; row < count; ++row) {
-    for (int64_t block = 0; block < blocks; ++block) {
-      const uint8_t* in = src + (row * blocks + block) * q4BlockBytes;
-      std::memcpy(&scales[block * panelWidth + row], in, 2);
-      // GGUF pairs value j with j + 16, which are groups g and g + 4 already.
-      for (int64_t group = 0; group < 4; ++group) {
-        std::memcpy(quants + block * 256 + group * 64 + row * 4, in + 2 + group * 4, 4);
-      }
-    }
-  }
-}
-
-void embedQuantized(const Matrix& table, int64_t id, float* dst) {
-  const int64_t blocks = table.cols / quantBlock;
-  const int64_t panel = id / panelWidth, lane = id % panelWidth;
-  const bool is8 = table.type == WeightType::q8_0;
-  const uint8_t* quants = table.data + panel * blocks * (is8 ? 512 : 256);
-  const uint8_t* scales =
-      table.data + quantBytes(table.type, table.rows, table.cols) + panel * blocks * 32;
-  for (int64_t k = 0; k < table.cols; ++k) {
-    const int64_t block = k / quantBlock, group = k % quantBlock / 4, byte = k % 4;
-    uint16_t half;
-    std::memcpy(&half, scales + (block * panelWidth + lane) * 2, 2);
-    const uint8_t* in = quants + block * (is8 ? 512 : 256) + (is8 ? group : group % 4) * 64;
-    const uint8_t raw = in[lane * 4 + byte];
-    const int value = is8 ? static_cast<int8_t>(raw) : ((group < 4 ? raw : raw >> 4) & 15) - 8;
-    dst[k] = static_cast<float>(value) * f16ToF32(half);
-  }
-}
-
-void embedPlain(const Matrix& table, int64_t id, float* dst) {
-  const int64_t first = id / panelWidth * panelWidth * table.cols + id % panelWidth;
-  for (int64_t k = 0; k < table.cols; ++k) {
-    const int64_t at = first + k * panelWidth;
-    if (table.type == WeightType::f32) {
-      dst[k] = reinterpret_cast<const float*>(table.data)[at];
-    } else {
-      const uint16_t raw = reinterpret_cast<const uint16_t*>(table.data)[at];
-      dst[k] = table.type == WeightType::f16 ? f16ToF32(raw) : bf16ToF32(raw);
-    }
-  }
-}
-
 }  // namespace
 
 int64_t packedPanelBytes(WeightType type, int64_t rows, int64_t cols) {
-  return panelsOf(rows) * panelWidth * rowBytes(type, cols);
+  return isQuantized(type) ? packedAreasOf(type, rows, cols).end
+                           : panelsOf(rows) * panelWidth * rowBytes(type, cols);
 }
 
 void packPanels(WeightType type, int64_t rows, int64_t cols, int64_t rowBegin, int64_t count,
                 const uint8_t* src, uint8_t* dst) {
-  const int64_t bytes = rowBytes(type, cols), blocks = cols / quantBlock;
-  auto* scales = reinterpret_cast<uint16_t*>(dst + quantBytes(type, rows, cols));
+  const int64_t bytes = rowBytes(type, cols);
+  const PackedFormat format = packedFormatOf(type);
+  const PackedAreas areas = packedAreasOf(type, rows, cols);
   for (int64_t done = 0; done < count; done += panelWidth) {
     const int64_t panel = (rowBegin + done) / panelWidth;
     const int64_t some = count - done < panelWidth ? count - done : panelWidth;
     const uint8_t* in = src + done * bytes;
-    switch (type) {
-      case WeightType::f32:
-        packPlain<uint32_t>(cols, some, in, dst + panel * panelWidth * bytes);
-        break;
-      case WeightType::f16:
-      case WeightType::bf16:
-        packPlain<uint16_t>(cols, some, in, dst + panel * panelWidth * bytes);
-        break;
-      case WeightType::q8_0:
-        packQ8(blocks, some, in, dst + panel * blocks * 512, scales + panel * blocks * 16);
-        break;
-      case WeightType::q4_0:
-        packQ4(blocks, some, in, dst + panel * blocks * 256, scales + panel * blocks * 16);
-        break;
-    }
-  }
-}
-
-void embedPanels(const Matrix* table, const int32_t* ids, int64_t count, float* dst) {
-  for (int64_t row = 0; row < count; ++row) {
-    float* out = dst + row * table->cols;
-    if (isQuantized(table->type)) {
-      embedQuantized(*table, ids[row], out);
+    if (type == WeightType::f32) {
+      packPlain<uint32_t>(cols, some, in, dst + panel * panelWidth * bytes);
+    } else if (!isQuantized(type)) {
+      packPlain<uint16_t>(cols, some, in, dst + panel * panelWidth * bytes);
     } else {
-      embedPlain(*table, ids[row], out);
+      const int64_t perBit = panelWidth * cols / 8;
+      visitQuantized(type, [&](auto constant) {
+        packQuantized<constant()>(
+            cols, some, in, dst + panel * perBit * format.lowBits,
+            dst + areas.high + panel * perBit * format.highBits,
+            dst + areas.scales + panel * (cols / format.unitValues) * format.scaleBytes);
+      });
     }
   }
 }

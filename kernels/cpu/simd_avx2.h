@@ -95,58 +95,97 @@ inline void viStoreI8(int8_t* p, vi v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
 }
 
-inline __m256i broadcast4(const int8_t* x) {
-  int32_t word;
-  std::memcpy(&word, x, 4);
-  return _mm256_set1_epi32(word);
+inline vi viBroadcast(const int32_t* p) {
+  return {_mm256_set1_epi32(*p), _mm256_set1_epi32(*p)};
+}
+inline vf vfBroadcast(const float* p) { return vfSet(*p); }
+inline vi viLoadU8(const uint8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+}
+inline vf vfFromU8(const uint8_t* p) { return viToFloat(viLoadU8(p)); }
+inline vf vfFromI8(const uint8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+}
+inline vi viShiftRight(vi v) { return {_mm256_srli_epi32(v.a, 1), _mm256_srli_epi32(v.b, 1)}; }
+inline vi viSub(vi x, vi y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
+inline vi viSet(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+
+/// 64 bytes: four adjacent k of each of sixteen outputs.
+struct vb { __m256i a, b; };
+inline vb vbLoad(const uint8_t* p) {
+  return {_mm256_load_si256(reinterpret_cast<const __m256i*>(p)),
+          _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 32))};
+}
+inline void vbStore(uint8_t* p, vb x) {
+  _mm256_store_si256(reinterpret_cast<__m256i*>(p), x.a);
+  _mm256_store_si256(reinterpret_cast<__m256i*>(p + 32), x.b);
+}
+inline vb vbAnd(vb x, int mask) {
+  const __m256i m = _mm256_set1_epi8(static_cast<char>(mask));
+  return {_mm256_and_si256(x.a, m), _mm256_and_si256(x.b, m)};
+}
+inline vb vbOr(vb x, vb y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
+/// Bits move within pairs of bytes: mask what comes from the neighbour.
+template <int n>
+inline vb vbShiftLeft(vb x) {
+  if constexpr (n >= 0) return {_mm256_slli_epi16(x.a, n), _mm256_slli_epi16(x.b, n)};
+  else return {_mm256_srli_epi16(x.a, -n), _mm256_srli_epi16(x.b, -n)};
+}
+/// table[x] + offset for x in 0..15
+inline vb vbLookup(const int8_t* table, int offset, vb x) {
+  const __m128i row = _mm_add_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)),
+                                   _mm_set1_epi8(static_cast<char>(offset)));
+  const __m256i both = _mm256_broadcastsi128_si256(row);
+  return {_mm256_shuffle_epi8(both, x.a), _mm256_shuffle_epi8(both, x.b)};
 }
 
-/// Four int8 weights of each of 16 outputs. AVX2 multiplies unsigned with signed
-/// bytes: |w| times x with w's sign is exact, for 127 * 128 * 2 fits in 16 bits.
-struct Weights8 { __m256i w0, w1, abs0, abs1; };
-inline Weights8 loadWeights8(const uint8_t* p) {
-  const __m256i w0 = _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
-  const __m256i w1 = _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 32));
-  return {w0, w1, _mm256_abs_epi8(w0), _mm256_abs_epi8(w1)};
-}
-struct Dot8 { __m256i a, b; };
-inline Dot8 dot8Begin(int32_t) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
-inline Dot8 dot8Step(Dot8 acc, const Weights8& w, const int8_t* x4) {
-  const __m256i x = broadcast4(x4);
+/// What is added to codes of eight bits: they stay signed here.
+constexpr int wideOffset = 0;
+inline vb vbWide(vb x) { return x; }
+
+/// acc + the products of four groups w with the int8 at x, x + stride, ...
+///
+/// AVX2 multiplies unsigned with signed bytes and adds pairs to 16 bits. Codes of up
+/// to six bits are unsigned; as many pairs are added there as fit: 4 * 2 * 31 * 127
+/// for five bits, half as many for six. Codes of eight bits are signed: |w| times x
+/// with w's sign is exact, for 128 * 127 * 2 fits once.
+template <int codeBits>
+inline __m256i dotQuadHalf(__m256i acc, const __m256i* w, const int8_t* x, int64_t stride) {
   const __m256i ones = _mm256_set1_epi16(1);
-  const __m256i p0 = _mm256_maddubs_epi16(w.abs0, _mm256_sign_epi8(x, w.w0));
-  const __m256i p1 = _mm256_maddubs_epi16(w.abs1, _mm256_sign_epi8(x, w.w1));
-  return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(p0, ones)),
-          _mm256_add_epi32(acc.b, _mm256_madd_epi16(p1, ones))};
+  __m256i pairs[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    int32_t word;
+    std::memcpy(&word, x + i * stride, 4);
+    const __m256i x4 = _mm256_set1_epi32(word);
+    pairs[i] = codeBits == 8
+        ? _mm256_maddubs_epi16(_mm256_abs_epi8(w[i]), _mm256_sign_epi8(x4, w[i]))
+        : _mm256_maddubs_epi16(w[i], x4);
+  }
+  if constexpr (codeBits == 8) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) acc = _mm256_add_epi32(acc, _mm256_madd_epi16(pairs[i], ones));
+    return acc;
+  }
+  const __m256i left = _mm256_add_epi16(pairs[0], pairs[1]);
+  const __m256i right = _mm256_add_epi16(pairs[2], pairs[3]);
+  if constexpr (codeBits <= 5) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_add_epi16(left, right), ones));
+  }
+  return _mm256_add_epi32(
+      acc, _mm256_add_epi32(_mm256_madd_epi16(left, ones), _mm256_madd_epi16(right, ones)));
 }
-inline vi dot8End(Dot8 acc, int32_t) { return {acc.a, acc.b}; }
-
-/// 4-bit weights, two groups of four k per byte; kept unsigned (0..15), so all
-/// eight groups of a block fit in 16 bits: 8 * 2 * 15 * 127 = 30480.
-struct Weights4 { __m256i a, b; };
-inline void loadWeights4(const uint8_t* p, Weights4& low, Weights4& high) {
-  const __m256i nibble = _mm256_set1_epi8(15);
-  const __m256i a = _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
-  const __m256i b = _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 32));
-  low = {_mm256_and_si256(a, nibble), _mm256_and_si256(b, nibble)};
-  high = {_mm256_and_si256(_mm256_srli_epi16(a, 4), nibble),
-          _mm256_and_si256(_mm256_srli_epi16(b, 4), nibble)};
-}
-struct Dot4 { __m256i a, b; };
-inline Dot4 dot4Begin(int32_t) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
-inline Dot4 dot4Step(Dot4 acc, const Weights4& w, const int8_t* x4) {
-  const __m256i x = broadcast4(x4);
-  return {_mm256_add_epi16(acc.a, _mm256_maddubs_epi16(w.a, x)),
-          _mm256_add_epi16(acc.b, _mm256_maddubs_epi16(w.b, x))};
-}
-inline vi dot4End(Dot4 acc, int32_t sum) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  const __m256i offset = _mm256_set1_epi32(-8 * sum);
-  return {_mm256_add_epi32(_mm256_madd_epi16(acc.a, ones), offset),
-          _mm256_add_epi32(_mm256_madd_epi16(acc.b, ones), offset)};
+template <int codeBits>
+inline vi dotQuad(vi acc, const vb* w, const int8_t* x, int64_t stride) {
+  const __m256i a[4] = {w[0].a, w[1].a, w[2].a, w[3].a};
+  const __m256i b[4] = {w[0].b, w[1].b, w[2].b, w[3].b};
+  return {dotQuadHalf<codeBits>(acc.a, a, x, stride), dotQuadHalf<codeBits>(acc.b, b, x, stride)};
 }
 
-/// Rows per tile of the matmul: what the 16 registers hold.
-constexpr int tileRows = 4;
+/// Rows per tile of the matmuls: what the registers hold.
+constexpr int tileRows = 4, floatTileRows = 4;
 
 }  // namespace

@@ -79,39 +79,66 @@ inline void viStoreI8(int8_t* p, vi v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(v.v));
 }
 
-inline __m512i broadcast4(const int8_t* x) {
-  int32_t word;
-  std::memcpy(&word, x, 4);
-  return _mm512_set1_epi32(word);
+inline vi viBroadcast(const int32_t* p) { return {_mm512_set1_epi32(*p)}; }
+inline vf vfBroadcast(const float* p) { return {_mm512_set1_ps(*p)}; }
+inline vf vfFromU8(const uint8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))};
+}
+inline vf vfFromI8(const uint8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
+}
+inline vi viLoadU8(const uint8_t* p) {
+  return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+inline vi viShiftRight(vi v) { return {_mm512_srli_epi32(v.v, 1)}; }
+inline vi viSub(vi x, vi y) { return {_mm512_sub_epi32(x.v, y.v)}; }
+inline vi viSet(int32_t x) { return {_mm512_set1_epi32(x)}; }
+
+/// 64 bytes: four adjacent k of each of sixteen outputs.
+struct vb { __m512i v; };
+inline vb vbLoad(const uint8_t* p) { return {_mm512_load_si512(p)}; }
+inline void vbStore(uint8_t* p, vb x) { _mm512_store_si512(p, x.v); }
+inline vb vbAnd(vb x, int mask) {
+  return {_mm512_and_si512(x.v, _mm512_set1_epi8(static_cast<char>(mask)))};
+}
+inline vb vbOr(vb x, vb y) { return {_mm512_or_si512(x.v, y.v)}; }
+inline vb vbSub(vb x, int byte) {
+  return {_mm512_sub_epi8(x.v, _mm512_set1_epi8(static_cast<char>(byte)))};
+}
+/// Bits move within pairs of bytes: mask what comes from the neighbour.
+template <int n>
+inline vb vbShiftLeft(vb x) {
+  if constexpr (n >= 0) return {_mm512_slli_epi16(x.v, n)};
+  else return {_mm512_srli_epi16(x.v, -n)};
+}
+/// table[x] + offset for x in 0..15
+inline vb vbLookup(const int8_t* table, int offset, vb x) {
+  const __m128i row = _mm_add_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)),
+                                   _mm_set1_epi8(static_cast<char>(offset)));
+  return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(row), x.v)};
 }
 
-/// VNNI wants the weights unsigned: w + 128, whose excess is 128 * sum(x).
-struct Weights8 { __m512i w; };
-inline Weights8 loadWeights8(const uint8_t* p) {
-  return {_mm512_xor_si512(_mm512_load_si512(p), _mm512_set1_epi8(static_cast<char>(0x80)))};
+/// What is added to codes of eight bits, for VNNI wants weights unsigned.
+constexpr int wideOffset = 128;
+inline vb vbWide(vb x) {
+  return {_mm512_xor_si512(x.v, _mm512_set1_epi8(static_cast<char>(0x80)))};
 }
-struct Dot8 { __m512i v; };
-inline Dot8 dot8Begin(int32_t sum) { return {_mm512_set1_epi32(-128 * sum)}; }
-inline Dot8 dot8Step(Dot8 acc, const Weights8& w, const int8_t* x4) {
-  return {_mm512_dpbusd_epi32(acc.v, w.w, broadcast4(x4))};
-}
-inline vi dot8End(Dot8 acc, int32_t) { return {acc.v}; }
 
-struct Weights4 { __m512i v; };
-inline void loadWeights4(const uint8_t* p, Weights4& low, Weights4& high) {
-  const __m512i nibble = _mm512_set1_epi8(15);
-  const __m512i v = _mm512_load_si512(p);
-  low = {_mm512_and_si512(v, nibble)};
-  high = {_mm512_and_si512(_mm512_srli_epi16(v, 4), nibble)};
+/// acc + the products of four groups w with the int8 at x, x + stride, ...
+template <int codeBits>
+inline vi dotQuad(vi acc, const vb* w, const int8_t* x, int64_t stride) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    int32_t word;
+    std::memcpy(&word, x + i * stride, 4);
+    acc.v = _mm512_dpbusd_epi32(acc.v, w[i].v, _mm512_set1_epi32(word));
+  }
+  return acc;
 }
-struct Dot4 { __m512i v; };
-inline Dot4 dot4Begin(int32_t sum) { return {_mm512_set1_epi32(-8 * sum)}; }
-inline Dot4 dot4Step(Dot4 acc, const Weights4& w, const int8_t* x4) {
-  return {_mm512_dpbusd_epi32(acc.v, w.v, broadcast4(x4))};
-}
-inline vi dot4End(Dot4 acc, int32_t) { return {acc.v}; }
 
-/// Rows per tile of the matmul: what the 32 registers hold.
-constexpr int tileRows = 8;
+/// Rows per tile of the matmuls: what the registers hold.
+constexpr int tileRows = 8, floatTileRows = 8;
 
 }  // namespace

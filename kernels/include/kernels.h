@@ -21,21 +21,31 @@ struct Matrix {
   int64_t cols;
 };
 
-/// Activations as blocks of 32 int8 with one f32 scale; a block's `sum` lets a
-/// kernel multiply with unsigned weights and take the offset out again.
+/// Activations as blocks of 32 int8 with one f32 scale, and the sums of 16 int8 each,
+/// which take constant offsets and minimums of weights out of a product.
+///
+/// The order within is the table's own: rows stand together in tiles, so that a
+/// kernel reads the values of a tile one after another. `ref` has tiles of one row.
 struct QuantizedRows {
-  int8_t* quants;  // [rows, cols]
-  float* scales;   // [rows, cols / 32]
-  int32_t* sums;   // [rows, cols / 32]
+  int8_t* quants;  // rows x cols
+  float* scales;   // rows x cols / 32
+  int32_t* sums;   // rows x cols / 16
+};
+
+struct QuantizeArgs {
+  const float* a;  // f32 [rows, cols]
+  int64_t rows, cols;
+  QuantizedRows dst;
 };
 
 struct MatmulArgs {
   Matrix weight;
   const float* bias;        // [weight.rows] or null
   const float* a;           // f32 [rows, weight.cols], for F32, F16, BF16
-  QuantizedRows quantized;  // the same rows, for Q8_0 and Q4_0
+  QuantizedRows quantized;  // the same rows, for all other types
   float* dst;               // f32 [rows, weight.rows]
   int64_t rows;
+  uint8_t* scratch;         // matmulScratchBytes(rows or more, cols or more), 64-byte aligned
 };
 
 struct RopeArgs {
@@ -121,7 +131,9 @@ struct KernelTable {
   void (*embed)(const Matrix* table, const int32_t* ids, int64_t count, float* dst);
   void (*rmsNorm)(const float* a, const float* weight, float* dst, int64_t rows, int64_t cols,
                   int64_t groups, float epsilon);
-  void (*quantizeRows)(const float* a, int64_t rows, int64_t cols, QuantizedRows dst);
+  /// Rows [rowBegin, rowEnd) of all `rows`, which the layout depends on.
+  void (*quantizeRows)(const QuantizeArgs* args, int64_t rowBegin, int64_t rowEnd);
+  int64_t (*matmulScratchBytes)(int64_t rows, int64_t cols);
   /// Outputs of panels [panelBegin, panelEnd), all rows.
   void (*matmul)(const MatmulArgs* args, int64_t panelBegin, int64_t panelEnd);
   void (*add)(const float* a, const float* b, float* dst, int64_t count);

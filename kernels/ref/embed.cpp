@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "../include/half.h"
+#include "blocks.h"
 #include "twins.h"
 
 namespace quetzal::ref {
@@ -15,38 +16,32 @@ void pack(WeightType type, int64_t, int64_t cols, int64_t rowBegin, int64_t coun
   std::memcpy(dst + rowBegin * bytes, src, count * bytes);
 }
 
-float weightAt(const Matrix& matrix, int64_t row, int64_t col) {
-  const uint8_t* in = matrix.data + row * rowBytes(matrix.type, matrix.cols);
-  const int64_t block = col / quantBlock, at = col % quantBlock;
-  uint16_t half;
-  float value;
-  switch (matrix.type) {
-    case WeightType::f32:
-      std::memcpy(&value, in + col * 4, 4);
-      return value;
-    case WeightType::f16:
-      std::memcpy(&half, in + col * 2, 2);
-      return f16ToF32(half);
-    case WeightType::bf16:
-      std::memcpy(&half, in + col * 2, 2);
-      return bf16ToF32(half);
-    case WeightType::q8_0:
-      in += block * q8BlockBytes;
-      std::memcpy(&half, in, 2);
-      return static_cast<float>(static_cast<int8_t>(in[2 + at])) * f16ToF32(half);
-    case WeightType::q4_0:
-      in += block * q4BlockBytes;
-      std::memcpy(&half, in, 2);
-      return static_cast<float>((at < 16 ? in[2 + at] & 15 : in[2 + at - 16] >> 4) - 8) *
-          f16ToF32(half);
+float plainAt(WeightType type, const uint8_t* row, int64_t col) {
+  if (type == WeightType::f32) {
+    float value;
+    std::memcpy(&value, row + col * 4, 4);
+    return value;
   }
-  return 0;
+  uint16_t half;
+  std::memcpy(&half, row + col * 2, 2);
+  return type == WeightType::f16 ? f16ToF32(half) : bf16ToF32(half);
 }
 
 void embed(const Matrix* table, const int32_t* ids, int64_t count, float* dst) {
-  for (int64_t row = 0; row < count; ++row) {
-    for (int64_t col = 0; col < table->cols; ++col) {
-      dst[row * table->cols + col] = weightAt(*table, ids[row], col);
+  const int64_t cols = table->cols, bytes = rowBytes(table->type, cols);
+  for (int64_t i = 0; i < count; ++i) {
+    const uint8_t* row = table->data + ids[i] * bytes;
+    float* out = dst + i * cols;
+    if (!isQuantized(table->type)) {
+      for (int64_t col = 0; col < cols; ++col) out[col] = plainAt(table->type, row, col);
+      continue;
+    }
+    for (int64_t col = 0; col < cols; col += 32) {
+      const Block block = decodeBlock(table->type, row, col / 32);
+      for (int64_t k = 0; k < 32; ++k) {
+        const int64_t half = k / block.group;
+        out[col + k] = static_cast<float>(block.quants[k]) * block.scale[half] - block.min[half];
+      }
     }
   }
 }

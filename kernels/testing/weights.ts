@@ -5,6 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { WeightSpec } from "../../lib/engine/native.ts";
 import type { WeightId } from "../../lib/engine/program.ts";
+import {
+  dequantize,
+  ggmlTypes,
+  randomBlocks,
+  RandomWords,
+  tensorBytes,
+} from "../../lib/gguf/mod.ts";
 
 export const weightTypes = {
   F32: 0,
@@ -12,8 +19,25 @@ export const weightTypes = {
   BF16: 30,
   Q8_0: 8,
   Q4_0: 2,
+  Q4_1: 3,
+  Q5_0: 6,
+  Q5_1: 7,
+  IQ4_NL: 20,
+  MXFP4: 39,
+  Q2_K: 10,
+  Q3_K: 11,
+  Q4_K: 12,
+  Q5_K: 13,
+  Q6_K: 14,
+  IQ4_XS: 23,
 } as const;
 export type WeightType = keyof typeof weightTypes;
+export const allWeightTypes = Object.keys(weightTypes) as WeightType[];
+
+/** Types whose activations are quantized to int8. */
+export function isQuantized(type: WeightType): boolean {
+  return ggmlTypes.get(weightTypes[type])!.blockElements > 1;
+}
 
 /** A small generator with a seed, so that failures repeat (mulberry32). */
 export class Random {
@@ -166,9 +190,22 @@ function encodeBlock(
   return quants.map((quant) => quant * scale);
 }
 
+/** A weight of any type out of random codes, with about the given deviation. */
+export function randomWeight(
+  type: WeightType,
+  rows: number,
+  cols: number,
+  { seed, deviation = 0.3 }: { seed: number; deviation?: number },
+): TestWeight {
+  const random = new RandomWords(seed);
+  const id = weightTypes[type];
+  const bytes = randomBlocks(id, rows * cols, { deviation, random });
+  const values = Float64Array.from(dequantize(id, bytes));
+  return { type, rows, cols, bytes, values };
+}
+
 export function rowBytes(type: WeightType, cols: number): number {
-  const perValue = { F32: 4, F16: 2, BF16: 2, Q8_0: 34 / 32, Q4_0: 18 / 32 };
-  return cols * perValue[type];
+  return tensorBytes(weightTypes[type], [cols]);
 }
 
 /** A file of weights, gone when disposed. */

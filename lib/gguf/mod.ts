@@ -6,9 +6,14 @@ export {
   ggmlTypes,
   tensorBytes,
 } from "./ggml_types.ts";
-export { dequantize } from "./dequantize.ts";
+export {
+  dequantize,
+  dequantizedTypeIds,
+  dequantizedTypes,
+} from "./dequantize.ts";
 export { createMetadata } from "./metadata.ts";
 export { quantizeRows } from "./quantize_rows.ts";
+export { randomBlocks, RandomWords } from "./random_blocks.ts";
 export { readGguf } from "./reader.ts";
 export type * from "./types.ts";
 export {

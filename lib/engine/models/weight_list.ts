@@ -5,6 +5,7 @@
  */
 import { Code, MeshError } from "../../errors/mesh_error.ts";
 import {
+  dequantizedTypeIds,
   ggmlTypeName,
   type GgufFile,
   type GgufTensor,
@@ -12,14 +13,10 @@ import {
 import type { WeightSpec } from "../native.ts";
 import type { WeightId } from "../program.ts";
 
-/** Weight types that the kernels multiply with, by ggml type id. */
-const matrixTypes: ReadonlyMap<number, string> = new Map([
-  [0, "F32"],
-  [1, "F16"],
-  [30, "BF16"],
-  [8, "Q8_0"],
-  [2, "Q4_0"],
-]);
+/** Weight types that the kernels multiply with (kernels/include/weight_format.h). */
+const matrixTypes: ReadonlyMap<number, string> = new Map(
+  dequantizedTypeIds.map((id) => [id, ggmlTypeName(id)]),
+);
 const vectorTypes: ReadonlyMap<number, string> = new Map([[0, "F32"]]);
 
 export class WeightList {
