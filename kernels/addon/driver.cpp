@@ -173,7 +173,10 @@ void Driver::reportLoad(Task& task) {
                 static_cast<double>(model_->spec().kv.blockHalves() * 2)) &&
       setNumber(env_, result, "weightBytes", static_cast<double>(model_->weightBytes()));
   if (!isMade) {
-    task.status = {"Cannot load model: the runtime refused the KV pool as an ArrayBuffer"};
+    js::dropException(env_);
+    task.status = failure("Cannot load model: this JavaScript runtime refused a KV pool of %llu "
+                          "bytes as an ArrayBuffer; fewer KV blocks fit",
+                          static_cast<unsigned long long>(model_->kv()->bytes()));
     if (!isClosed_) close(nullptr);
   }
   settle(task, result);

@@ -4,7 +4,6 @@
 #include <cmath>
 
 namespace quetzal::js {
-namespace {
 
 void dropException(napi_env env) {
   bool isPending = false;
@@ -13,6 +12,8 @@ void dropException(napi_env env) {
     napi_get_and_clear_last_exception(env, &ignored);
   }
 }
+
+namespace {
 
 Status typedArray(napi_env env, napi_value value, const char* name, napi_typedarray_type needed,
                   void*& data, size_t& length) {

@@ -32,4 +32,7 @@ Status stepInput(napi_env env, napi_value object, StepInput& input);
 
 napi_value error(napi_env env, const std::string& message);
 
+/// Takes off what a refused call left pending: with it, no promise can be rejected.
+void dropException(napi_env env);
+
 }  // namespace quetzal::js

@@ -1,18 +1,14 @@
 /**
- * How near the matmuls come to the machine's roof: `deno run -A
- * kernels/bench/matmul.bench.ts [--threads N] [--json]`.
+ * How near the matmuls come to the machine's roof: `deno task bench:kernels
+ * [--threads N] [--types Q4_0,Q4_K] [--isas avx512] [--json]`.
  *
  * One row is bound by reading weights, many rows by int8 products. Both roofs are
  * measured by `roof.cpp` before and after, and the better one counts, for other
  * processes can only make it lower. Times are the best of several steps of a program
  * of matmuls whose weights (about 134 MB as int8) exceed any cache.
  */
-import { execFileSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { dirname, join } from "node:path";
 import process from "node:process";
-import { fileURLToPath } from "node:url";
 import type { Isa, NativeModel } from "../../lib/engine/native.ts";
 import {
   ProgramBuilder,
@@ -22,17 +18,15 @@ import {
 import { makeBatch } from "../testing/batches.ts";
 import { smallKv, testNative } from "../testing/models.ts";
 import {
+  allWeightTypes,
+  isQuantized,
   Random,
+  randomWeight,
   rowBytes,
   WeightFile,
   type WeightType,
 } from "../testing/weights.ts";
-
-interface Roof {
-  threads: number;
-  readGBps: number;
-  int8Gops: number;
-}
+import { higherRoof, measureRoof } from "./measure_roof.ts";
 
 interface Row {
   isa: Isa;
@@ -42,13 +36,14 @@ interface Row {
   GBps: number;
   readShare: number;
   Gops: number;
-  int8Share: number;
+  /** Of this instruction set; only of types with int8 products. */
+  int8Share: number | undefined;
 }
 
 const width = 2048;
 /** Few rows need weights beyond the cache; many rows take long enough with two. */
-const workloads = [{ rows: [1, 4], matmuls: 32 }, {
-  rows: [16, 64, 256],
+const workloads = [{ rows: [1, 4, 8], matmuls: 32 }, {
+  rows: [16, 256],
   matmuls: 2,
 }];
 const threads = Number(
@@ -60,40 +55,12 @@ function argument(name: string): string | undefined {
   return at < 0 ? undefined : process.argv[at + 1];
 }
 
-function measureRoof(): Roof {
-  const here = dirname(fileURLToPath(import.meta.url));
-  const folder = join(here, "../../build/bench");
-  mkdirSync(folder, { recursive: true });
-  const program = join(folder, "roof");
-  execFileSync("g++", [
-    ...["-std=c++20", "-O3", "-mavx2", "-pthread"],
-    ...[join(here, "roof.cpp"), "-o", program],
-  ]);
-  return JSON.parse(
-    execFileSync(program, [`${threads}`], { encoding: "utf8" }),
-  );
-}
-
 /** Matmuls one after another, each feeding the next, with weights that stay small. */
 function chain(file: WeightFile, type: WeightType, matmuls: number) {
   const random = new Random(1);
-  const bytes = new Uint8Array(width * rowBytes(type, width));
-  for (let i = 0; i < bytes.length; i++) bytes[i] = random.below(256);
-  // Scales and floats must be tame: f16 0x1000 is 2^-11, bf16 and f32 alike small.
-  const block = { F32: 4, F16: 2, BF16: 2, Q8_0: 34, Q4_0: 18 }[type];
-  const high =
-    { F32: 0x38, F16: 0x10, BF16: 0x38, Q8_0: 0x10, Q4_0: 0x10 }[type];
-  const at = { F32: 3, F16: 1, BF16: 1, Q8_0: 1, Q4_0: 1 }[type];
-  for (let i = 0; i < bytes.length; i += block) {
-    bytes[i + at] = high | (bytes[i + at] & 0x81);
-  }
-  const weight = {
-    type,
-    rows: width,
-    cols: width,
-    bytes,
-    values: new Float64Array(),
-  };
+  // Small, so that a chain neither fades out nor overflows.
+  const deviation = 1 / Math.sqrt(width);
+  const weight = randomWeight(type, width, width, { seed: 1, deviation });
   const builder = new ProgramBuilder();
   const table = file.addFloats(1, width, random.floats(width));
   let x: TensorId = builder.tensor(RowKind.rows, width);
@@ -109,7 +76,7 @@ function chain(file: WeightFile, type: WeightType, matmuls: number) {
 async function bestUs(model: NativeModel, rows: number): Promise<number> {
   const batch = makeBatch([{ tokenIds: new Int32Array(rows), outRows: [] }]);
   let best = Infinity;
-  const until = performance.now() + 1500;
+  const until = performance.now() + 700;
   for (let i = 0; i < 3 || performance.now() < until; i++) {
     best = Math.min(best, (await model.step(batch)).stepUs);
   }
@@ -142,39 +109,50 @@ async function measure(isa: Isa, type: WeightType): Promise<Measured[]> {
   return measured;
 }
 
+function list<T extends string>(flag: string, all: readonly T[]): T[] {
+  const wanted = argument(flag)?.split(",");
+  const unknown = wanted?.find((name) => !all.includes(name as T));
+  if (unknown !== undefined) {
+    throw new Error(`${flag}: needs some of ${all.join(",")}, found ${unknown}`);
+  }
+  return all.filter((name) => wanted === undefined || wanted.includes(name));
+}
+
 const native = await testNative();
-const before = measureRoof();
+const before = measureRoof(threads);
 const measured = [];
-for (const isa of native.isasSupported.filter((isa) => isa !== "ref")) {
-  for (const type of ["Q8_0", "Q4_0", "F16"] as const) {
+const isas = native.isasSupported.filter((isa) => isa !== "ref");
+for (const isa of list("--isas", isas)) {
+  for (const type of list("--types", allWeightTypes)) {
     measured.push(...await measure(isa, type));
   }
 }
-const after = measureRoof();
-const roof = {
-  threads,
-  readGBps: Math.max(before.readGBps, after.readGBps),
-  int8Gops: Math.max(before.int8Gops, after.int8Gops),
-};
+const roof = higherRoof(before, measureRoof(threads));
 const rows: Row[] = measured.map((row) => ({
   ...row,
   readShare: row.GBps / roof.readGBps,
-  int8Share: row.Gops / roof.int8Gops,
+  int8Share: isQuantized(row.type)
+    ? row.Gops / roof.int8Gops[row.isa]
+    : undefined,
 }));
 
 if (process.argv.includes("--json")) {
   console.log(JSON.stringify({ roof, rows }));
 } else {
-  const percent = (share: number) => `${Math.round(share * 100)} %`.padStart(6);
+  const percent = (share: number | undefined) =>
+    share === undefined
+      ? "       "
+      : `${Math.round(share * 100)} %`.padStart(7);
   console.log(
-    `${threads} threads: read ${roof.readGBps} GB/s, int8 (AVX2) ${roof.int8Gops} Gop/s`,
+    `${threads} threads: read ${roof.readGBps} GB/s, int8 ` +
+      Object.entries(roof.int8Gops).map(([isa, gops]) => `${gops} (${isa})`)
+        .join(", ") + " Gop/s",
   );
-  for (
-    const { isa, type, rows: count, us, GBps, readShare, Gops, int8Share }
-      of rows
-  ) {
+  for (const row of rows) {
+    const { isa, type, rows: count, us, GBps, readShare, Gops, int8Share } =
+      row;
     console.log(
-      `${isa} ${type.padEnd(4)} rows ${String(count).padStart(3)} ${
+      `${isa} ${type.padEnd(6)} rows ${String(count).padStart(3)} ${
         us.toFixed(0).padStart(8)
       } us ` +
         `${GBps.toFixed(1).padStart(6)} GB/s ${percent(readShare)} of read ` +

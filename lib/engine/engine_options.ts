@@ -20,7 +20,7 @@ export interface EngineOptions {
   /**
    * KV blocks of 16 tokens in the pool; default: from `kvBytes`, else as many as
    * `runningMax` sequences of full context need, but at most a quarter of the
-   * memory, and at least one full context.
+   * memory, and at least one full context; never more than 4 GiB.
    */
   readonly kvBlocks?: number;
   /** Bytes for the pool, when `kvBlocks` is left out. */
@@ -65,7 +65,7 @@ export function chooseLimits(
     rowsMax: 65536,
     runningMax: rowsMax,
     waitingMax: 1e6,
-    kvBlocks: 2 ** 30,
+    kvBlocks: Math.floor(kvPoolBytesMax / model.kvBlockBytes),
   };
   const faults = Object.entries(ranges).flatMap(([name, max]) => {
     const value = limits[name as keyof EngineLimits];
@@ -94,6 +94,9 @@ export function chooseIsa(wanted: string | undefined, native: Native): Isa {
 
 const threadsMax = 256;
 
+/** The pool is one ArrayBuffer, and Bun has none beyond 4 GiB. */
+const kvPoolBytesMax = 2 ** 32;
+
 function defaultBlocks(
   kvBytes: number | undefined,
   runningMax: number,
@@ -101,6 +104,9 @@ function defaultBlocks(
 ): number {
   if (kvBytes !== undefined) return Math.floor(kvBytes / kvBlockBytes);
   const perContext = Math.ceil(graph.contextLength / blockTokens);
-  const inMemory = Math.floor(totalmem() / 4 / kvBlockBytes);
-  return Math.max(perContext, Math.min(perContext * runningMax, inMemory));
+  const bytes = Math.min(totalmem() / 4, kvPoolBytesMax);
+  const inMemory = Math.floor(bytes / kvBlockBytes);
+  const most = Math.floor(kvPoolBytesMax / kvBlockBytes);
+  const wanted = Math.min(perContext * runningMax, inMemory);
+  return Math.min(Math.max(perContext, wanted), most);
 }

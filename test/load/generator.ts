@@ -19,7 +19,7 @@ export interface Generator extends AsyncDisposable {
 
 export async function engineGenerator(
   path: string,
-  options: { threads: number; runningMax?: number },
+  options: { threads: number; runningMax?: number; kvBlocks?: number },
 ): Promise<Generator & { engine: Engine }> {
   const engine = await createEngine({ path, native: loadNative(), ...options });
   let requests = 0;

@@ -1,0 +1,40 @@
+/** What the machine can do at most, measured by `roof.cpp`. */
+import { execFileSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export interface Roof {
+  readonly threads: number;
+  /** From huge pages, all threads together. */
+  readonly readGBps: number;
+  /** int8 products and sums, by instruction set. */
+  readonly int8Gops: Readonly<Record<string, number>>;
+}
+
+export function measureRoof(threads: number): Roof {
+  const here = dirname(fileURLToPath(import.meta.url));
+  const folder = join(here, "../../build/bench");
+  mkdirSync(folder, { recursive: true });
+  const program = join(folder, "roof");
+  execFileSync("g++", [
+    ...["-std=c++20", "-O3", "-mavx2", "-pthread"],
+    ...[join(here, "roof.cpp"), "-o", program],
+  ]);
+  return JSON.parse(
+    execFileSync(program, [`${threads}`], { encoding: "utf8" }),
+  );
+}
+
+/** Other processes can only make a roof lower, so the higher of two counts. */
+export function higherRoof(a: Roof, b: Roof): Roof {
+  const int8Gops = { ...a.int8Gops };
+  for (const [isa, value] of Object.entries(b.int8Gops)) {
+    int8Gops[isa] = Math.max(int8Gops[isa] ?? 0, value);
+  }
+  return {
+    threads: a.threads,
+    readGBps: Math.max(a.readGBps, b.readGBps),
+    int8Gops,
+  };
+}
