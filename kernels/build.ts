@@ -76,6 +76,7 @@ const avx512Flags = [
   "-Wno-uninitialized",
   "-Wno-maybe-uninitialized",
 ];
+const amxFlags = [...avx512Flags, "-mamx-tile", "-mamx-int8"];
 const linkFlags = [
   "-shared",
   "-pthread",
@@ -165,7 +166,10 @@ function flagsFor(source: string, emulateAvx512: boolean): string[] {
   if (name.startsWith("avx2_")) {
     return [...commonFlags, ...emulation, ...avx2Flags];
   }
-  if (name.startsWith("avx512_")) {
+  // Tests run it, nobody waits for it.
+  if (name === "amx_emulated_kernels.cpp") emulation.push("-O1");
+  if (name === "amx_kernels.cpp") return [...commonFlags, ...amxFlags];
+  if (name.startsWith("avx512_") || name.startsWith("amx_emulated")) {
     return [
       ...commonFlags,
       ...emulation,
@@ -227,7 +231,7 @@ async function compileAll(
   // The slowest first, so that none is left over at the end.
   waiting.sort((a, b) => statSync(b.source).size - statSync(a.source).size);
   waiting.sort((a, b) =>
-    Number(b.source.includes("avx")) - Number(a.source.includes("avx"))
+    Number(/avx|amx/.test(b.source)) - Number(/avx|amx/.test(a.source))
   );
   const worker = async () => {
     for (let next = waiting.shift(); next; next = waiting.shift()) {

@@ -79,6 +79,7 @@ inline void viStoreI8(int8_t* p, vi v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(v.v));
 }
 
+inline vi viLoad(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 inline vi viBroadcast(const int32_t* p) { return {_mm512_set1_epi32(*p)}; }
 inline vf vfBroadcast(const float* p) { return {_mm512_set1_ps(*p)}; }
 inline vf vfFromU8(const uint8_t* p) {
@@ -138,7 +139,11 @@ inline vi dotQuad(vi acc, const vb* w, const int8_t* x, int64_t stride) {
   return acc;
 }
 
-/// Rows per tile of the matmuls: what the registers hold.
+/// Rows per tile of the matmuls: what the registers hold, or a tile of AMX.
+#if defined(QUETZAL_AMX_TABLE)
+constexpr int tileRows = 16, floatTileRows = 8;
+#else
 constexpr int tileRows = 8, floatTileRows = 8;
+#endif
 
 }  // namespace

@@ -147,6 +147,8 @@ struct KernelTable {
 extern const KernelTable refTable;
 extern const KernelTable avx2Table;
 extern const KernelTable avx512Table;
+extern const KernelTable amxTable;
+extern const KernelTable amxEmulatedTable;
 
 static inline int64_t paddedHeadDim(int64_t headDim) { return (headDim + 15) / 16 * 16; }
 

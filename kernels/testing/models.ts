@@ -19,6 +19,7 @@ import { Random, WeightFile } from "./weights.ts";
 /** The addon, built when it is missing or old. */
 export async function testNative(): Promise<Native> {
   if (!process.env.QUETZAL_ADDON) await buildKernels();
+  process.env.QUETZAL_EMULATED_ISAS = "1";
   return loadNative();
 }
 

@@ -15,7 +15,7 @@ export interface EngineOptions {
   readonly native?: Native;
   /** Native threads, 1..256; default: one per core that this process may use. */
   readonly threads?: number;
-  /** `ref`, `avx2` or `avx512`; default: the fastest that this machine has. */
+  /** `ref`, `avx2`, `avx512` or `amx`; default: the fastest that this machine has. */
   readonly isa?: string;
   /**
    * KV blocks of 16 tokens in the pool; default: from `kvBytes`, else as many as

@@ -4,8 +4,11 @@
  */
 import type { Program } from "./program.ts";
 
-/** Instruction sets, slowest first; `ref` is the plain twin of every kernel. */
-export const isas = ["ref", "avx2", "avx512"] as const;
+/**
+ * Instruction sets, slowest first; `ref` is the plain twin of every kernel. The
+ * emulated one exists for tests and only where QUETZAL_EMULATED_ISAS is set.
+ */
+export const isas = ["ref", "amx-emulated", "avx2", "avx512", "amx"] as const;
 export type Isa = typeof isas[number];
 
 export interface Native {
@@ -22,7 +25,7 @@ export interface Native {
 
 export interface WeightSpec {
   readonly name: string;
-  /** ggml type id: 0 F32, 1 F16, 30 BF16, 8 Q8_0, 2 Q4_0 */
+  /** ggml type id, one of kernels/include/weight_format.h */
   readonly type: number;
   /** ne[0], the contiguous dimension */
   readonly cols: number;
