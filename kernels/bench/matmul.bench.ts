@@ -113,7 +113,9 @@ function list<T extends string>(flag: string, all: readonly T[]): T[] {
   const wanted = argument(flag)?.split(",");
   const unknown = wanted?.find((name) => !all.includes(name as T));
   if (unknown !== undefined) {
-    throw new Error(`${flag}: needs some of ${all.join(",")}, found ${unknown}`);
+    throw new Error(
+      `${flag}: needs some of ${all.join(",")}, found ${unknown}`,
+    );
   }
   return all.filter((name) => wanted === undefined || wanted.includes(name));
 }
@@ -146,7 +148,8 @@ if (process.argv.includes("--json")) {
   console.log(
     `${threads} threads: read ${roof.readGBps} GB/s, int8 ` +
       Object.entries(roof.int8Gops).map(([isa, gops]) => `${gops} (${isa})`)
-        .join(", ") + " Gop/s",
+        .join(", ") +
+      " Gop/s",
   );
   for (const row of rows) {
     const { isa, type, rows: count, us, GBps, readShare, Gops, int8Share } =

@@ -23,12 +23,10 @@ const valueOfType: Readonly<Record<string, ValueOf>> = {
     b.f16(at) * (b.nibble(at + 8, i) + 16 * b.bit(at + 4, i)) + b.f16(at + 2),
   Q8_0: (b, at, i) => b.f16(at) * b.i8(at + 2 + i),
   IQ4_NL: (b, at, i) => b.f16(at) * iq4Values[b.nibble(at + 2, i)],
-  MXFP4: (b, at, i) =>
-    2 ** (b.u8(at) - 128) * mxfp4Values[b.nibble(at + 1, i)],
+  MXFP4: (b, at, i) => 2 ** (b.u8(at) - 128) * mxfp4Values[b.nibble(at + 1, i)],
   Q2_K: valueQ2K,
   Q3_K: valueQ3K,
-  Q4_K: (b, at, i) =>
-    valueWithSixBitScales(b, at, i, fourBits(b, at + 16, i)),
+  Q4_K: (b, at, i) => valueWithSixBitScales(b, at, i, fourBits(b, at + 16, i)),
   Q5_K: (b, at, i) => {
     const high = (b.u8(at + 16 + i % 32) >> Math.floor(i / 32)) & 1;
     const code = fourBits(b, at + 48, i) + 16 * high;

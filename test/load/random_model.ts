@@ -8,9 +8,9 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import {
-  gguf,
   ggmlTypeIds,
   ggmlTypes,
+  gguf,
   randomBlocks,
   RandomWords,
   writeGguf,
@@ -66,7 +66,7 @@ export function cachedRandomModel(options: RandomModelOptions): string {
   const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
   const folder = join(cache, "quetzal", "random-models");
   const { shape, type, seed = 1 } = options;
-  const path = join(folder, `${shape}-${type}-${seed}-v1.gguf`);
+  const path = join(folder, `${shape}-${type}-${seed}-v3.gguf`);
   if (existsSync(path)) return path;
   mkdirSync(folder, { recursive: true });
   const unfinished = `${path}.${process.pid}`;
@@ -112,8 +112,9 @@ function tensorsOf(shape: Shape, type: string, seed: number): WriteTensor[] {
   const spread = 1 / Math.sqrt(width);
   const residual = 2 / Math.sqrt(2 * layers);
   const tensors = [
-    // Logits with a deviation of about 2.3: peaked enough for greedy choices.
-    matrix("token_embd.weight", vocab, width, 0.05 * Math.sqrt(2048 / width)),
+    // Logits with a deviation of about 0.9. Random nets amplify what rounding does to
+    // their activations, and more of it reaches the answer the wider logits spread.
+    matrix("token_embd.weight", vocab, width, 0.02 * Math.sqrt(2048 / width)),
     norm("output_norm.weight"),
   ];
   for (let layer = 0; layer < layers; layer++) {
@@ -121,8 +122,8 @@ function tensorsOf(shape: Shape, type: string, seed: number): WriteTensor[] {
     const q = heads * headDim, kv = kvHeads * headDim;
     tensors.push(
       norm(name("attn_norm")),
-      matrix(name("attn_q"), q, width, 1.5 * spread),
-      matrix(name("attn_k"), kv, width, 1.5 * spread),
+      matrix(name("attn_q"), q, width, spread),
+      matrix(name("attn_k"), kv, width, spread),
       matrix(name("attn_v"), kv, width, spread),
       matrix(name("attn_output"), width, q, residual / Math.sqrt(q)),
       norm(name("ffn_norm")),
@@ -238,6 +239,8 @@ function byteTokens(): string[] {
   const shown = (byte: number) =>
     (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
   let moved = 0;
-  return Array.from({ length: 256 }, (_, byte) =>
-    String.fromCodePoint(shown(byte) ? byte : 256 + moved++));
+  return Array.from(
+    { length: 256 },
+    (_, byte) => String.fromCodePoint(shown(byte) ? byte : 256 + moved++),
+  );
 }
