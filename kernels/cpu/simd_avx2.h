@@ -56,6 +56,16 @@ inline float vfMaxLane(vf v) {
   const __m128 s2 = _mm_max_ps(s4, _mm_movehl_ps(s4, s4));
   return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
 }
+/// v in the first `count` lanes, `fill` in the others
+inline vf vfKeepFirst(vf v, int64_t count, float fill) {
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i limit = _mm256_set1_epi32(static_cast<int32_t>(count));
+  const __m256i a = _mm256_cmpgt_epi32(limit, lanes);
+  const __m256i b = _mm256_cmpgt_epi32(limit, _mm256_add_epi32(lanes, _mm256_set1_epi32(8)));
+  const __m256 other = _mm256_set1_ps(fill);
+  return {_mm256_blendv_ps(other, v.a, _mm256_castsi256_ps(a)),
+          _mm256_blendv_ps(other, v.b, _mm256_castsi256_ps(b))};
+}
 inline float vfFirst(vf v) { return _mm256_cvtss_f32(v.a); }
 
 inline vf vfLoadF16(const uint16_t* p) {
@@ -112,6 +122,32 @@ inline vf vfFromI8(const uint8_t* p) {
 inline vi viShiftRight(vi v) { return {_mm256_srli_epi32(v.a, 1), _mm256_srli_epi32(v.b, 1)}; }
 inline vi viSub(vi x, vi y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
 inline vi viSet(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+
+/// Eight rows and columns at `in`, whose rows are 16 apart, to `out`, likewise.
+inline void transpose8(const float* in, float* out) {
+  __m256 a[8], b[8];
+  for (int i = 0; i < 8; ++i) a[i] = _mm256_loadu_ps(in + i * 16);
+  for (int i = 0; i < 4; ++i) {
+    b[2 * i] = _mm256_unpacklo_ps(a[2 * i], a[2 * i + 1]);
+    b[2 * i + 1] = _mm256_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+  }
+  for (int i = 0; i < 2; ++i) {
+    for (int j = 0; j < 2; ++j) {
+      a[4 * i + 2 * j] = _mm256_shuffle_ps(b[4 * i + j], b[4 * i + 2 + j], 0x44);
+      a[4 * i + 2 * j + 1] = _mm256_shuffle_ps(b[4 * i + j], b[4 * i + 2 + j], 0xee);
+    }
+  }
+  for (int c = 0; c < 4; ++c) {
+    _mm256_storeu_ps(out + c * 16, _mm256_permute2f128_ps(a[c], a[4 + c], 0x20));
+    _mm256_storeu_ps(out + (4 + c) * 16, _mm256_permute2f128_ps(a[c], a[4 + c], 0x31));
+  }
+}
+/// out[j][i] = in[i][j]
+inline void transpose16(const float (&in)[16][16], float* out) {
+  for (int i = 0; i < 16; i += 8) {
+    for (int j = 0; j < 16; j += 8) transpose8(in[i] + j, out + j * 16 + i);
+  }
+}
 
 /// 64 bytes: four adjacent k of each of sixteen outputs.
 struct vb { __m256i a, b; };

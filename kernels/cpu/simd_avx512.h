@@ -36,6 +36,11 @@ inline vf vfZeroBelow(vf v, vf x, float limit) {
   const __mmask16 below = _mm512_cmp_ps_mask(x.v, _mm512_set1_ps(limit), _CMP_LT_OQ);
   return {_mm512_maskz_mov_ps(static_cast<__mmask16>(~below), v.v)};
 }
+/// v in the first `count` lanes, `fill` in the others
+inline vf vfKeepFirst(vf v, int64_t count, float fill) {
+  const auto mask = static_cast<__mmask16>((1u << count) - 1);
+  return {_mm512_mask_mov_ps(_mm512_set1_ps(fill), mask, v.v)};
+}
 inline __m256 lowHalf(__m512 v) { return _mm512_castps512_ps256(v); }
 inline __m256 highHalf(__m512 v) {
   return _mm256_castsi256_ps(_mm512_extracti64x4_epi64(_mm512_castps_si512(v), 1));
@@ -96,6 +101,33 @@ inline vi viLoadU8(const uint8_t* p) {
 inline vi viShiftRight(vi v) { return {_mm512_srli_epi32(v.v, 1)}; }
 inline vi viSub(vi x, vi y) { return {_mm512_sub_epi32(x.v, y.v)}; }
 inline vi viSet(int32_t x) { return {_mm512_set1_epi32(x)}; }
+
+/// out[j][i] = in[i][j]
+inline void transpose16(const float (&in)[16][16], float* out) {
+  __m512i a[16], b[16];
+  for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_si512(in[i]);
+  for (int i = 0; i < 8; ++i) {
+    b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
+    b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    for (int j = 0; j < 2; ++j) {
+      a[4 * i + 2 * j] = _mm512_unpacklo_epi64(b[4 * i + j], b[4 * i + 2 + j]);
+      a[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(b[4 * i + j], b[4 * i + 2 + j]);
+    }
+  }
+  // Lane l of a[4 i + c] holds rows 4 i..4 i + 3 of column 4 l + c.
+  for (int c = 0; c < 4; ++c) {
+    const __m512i low0 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x88);
+    const __m512i high0 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xdd);
+    const __m512i low1 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x88);
+    const __m512i high1 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xdd);
+    _mm512_storeu_si512(out + c * 16, _mm512_shuffle_i32x4(low0, low1, 0x88));
+    _mm512_storeu_si512(out + (8 + c) * 16, _mm512_shuffle_i32x4(low0, low1, 0xdd));
+    _mm512_storeu_si512(out + (4 + c) * 16, _mm512_shuffle_i32x4(high0, high1, 0x88));
+    _mm512_storeu_si512(out + (12 + c) * 16, _mm512_shuffle_i32x4(high0, high1, 0xdd));
+  }
+}
 
 /// 64 bytes: four adjacent k of each of sixteen outputs.
 struct vb { __m512i v; };
