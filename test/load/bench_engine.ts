@@ -1,31 +1,44 @@
-/** Our engine against llama.cpp (node-llama-cpp) on the same file and threads. */
+/** Our engine against llama.cpp (node-llama-cpp) on the same files and threads. */
 import { execFile } from "node:child_process";
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
-import { basename } from "node:path";
+import { basename, dirname } from "node:path";
 import { parseArgs, promisify } from "node:util";
+import {
+  higherRoof,
+  measureRoof,
+  type Roof,
+} from "../../kernels/bench/measure_roof.ts";
+import { plotRatios } from "./plot_ratios.ts";
+import type { ProbeRequest, ProbeResult } from "./probe.ts";
+import { cachedRandomModel } from "./random_model.ts";
 import { range, type Spread, spread } from "./sample.ts";
 
-const help =
-  `deno task bench:engine [--json] [--model FILE]... [--threads N] [--pairs N]
+const help = `deno task bench:engine [--quick] [--json] [--types T,...] [...]
 
 Runs both sides as processes of their own, in turn, and prints the ratio of ours
-to the peer's (min–median–max over the pairs).
+to the peer's (min–median–max over the pairs) and our share of the machine's roof,
+which is measured in the same run. The models have the shape of Llama-3.2-1B and
+random weights; they are made on first use (5 GB in the user's cache folder).
 
-  --model FILE  GGUF files (default: the demo model, F16 and Q8_0)
-  --threads N   threads on both sides (default 2)
-  --pairs N     processes per side and file (default 5)
-  --prompt N    prompt tokens (default 512)
-  --json        print one JSON object instead of the table`;
+  --quick         Q4_0, Q8_0 and Q4_K_M with 2 threads, in about four minutes
+  --types T,...   default: Q4_0,Q8_0,Q4_K_M,F16
+  --threads N,... default: 1,2
+  --pairs N       processes per side and file (default 3; 2 when quick)
+  --model FILE    these files instead (repeatable)
+  --long N        tokens of the long context (default 8192; 0 when quick: none)
+  --json          print one JSON object instead of the table`;
 
 const { values } = parseArgs({
   options: {
+    quick: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
+    types: { type: "string" },
+    threads: { type: "string" },
+    pairs: { type: "string" },
+    long: { type: "string" },
     model: { type: "string", multiple: true },
-    threads: { type: "string", default: "2" },
-    pairs: { type: "string", default: "5" },
-    prompt: { type: "string", default: "512" },
   },
 });
 if (values.help) {
@@ -33,102 +46,248 @@ if (values.help) {
   process.exit(0);
 }
 
+const { quick } = values;
+const types = (values.types ?? `Q4_0,Q8_0,Q4_K_M${quick ? "" : ",F16"}`)
+  .split(",");
+const threadCounts = (values.threads ?? (quick ? "2" : "1,2")).split(",")
+  .map(Number);
+const pairs = Number(values.pairs ?? (quick ? 2 : 3));
+const long = Number(values.long ?? (quick ? 0 : 8192));
 const root = new URL("../..", import.meta.url).pathname;
 const bun = `${root}node_modules/@oven/bun-linux-x64/bin/bun`;
-const generated = 128;
-const roundsPerProcess = 3;
 
-interface Timing {
-  load_ms: number;
-  prefill_tok_s: number[];
-  decode_tok_s: number[];
+interface File {
+  readonly name: string;
+  readonly path: string;
+  readonly bytes: number;
 }
 
+/** One line of the report; `ratio` is ours to the peer's, better is higher but for times. */
 interface Result {
-  model: string;
-  mb: number;
-  metric: string;
-  threads: number;
+  readonly type: string;
+  readonly metric: string;
+  readonly threads: number;
   /** Medians. */
-  ours: number;
-  peer: number;
-  ratio: Spread;
+  readonly ours: number;
+  readonly peer: number;
+  readonly ratio: Spread;
+  /** Of the read bandwidth or of the int8 operations, where one of them bounds. */
+  readonly roof_share: number | undefined;
 }
 
-const run = async (
-  command: string,
-  script: string,
-  model: string,
-): Promise<Timing> => {
-  const args = [
-    script,
-    model,
-    values.threads,
-    values.prompt,
-    generated,
-    roundsPerProcess,
-  ];
-  const { stdout } = await promisify(execFile)(command, args.map(String));
-  return JSON.parse(stdout);
-};
-const best = (rates: number[]) => spread(rates).p50;
+interface Metric {
+  readonly name: string;
+  readonly unit: string;
+  readonly read: (result: ProbeResult) => number | undefined;
+  readonly roof?: (ours: number, file: File, roof: Roof) => number;
+}
 
-const models = values.model ??
-  [
-    `${root}models/quetzal-demo-f16.gguf`,
-    `${root}models/quetzal-demo-q8_0.gguf`,
-  ];
-const results: Result[] = [];
-for (const model of models) {
-  const ours: Timing[] = [];
-  const peers: Timing[] = [];
-  for (let pair = 0; pair < Number(values.pairs); pair++) {
-    ours.push(await run(bun, `${root}test/load/engine_probe.ts`, model));
-    peers.push(await run("node", `${root}test/parity/peer_bench.mjs`, model));
-  }
-  const metrics = {
-    decode: ({ decode_tok_s }: Timing) => best(decode_tok_s),
-    prefill: ({ prefill_tok_s }: Timing) => best(prefill_tok_s),
-    load: ({ load_ms }: Timing) => load_ms,
+const median = (rates: readonly number[] | undefined) =>
+  rates && rates.length > 0 ? spread(rates).p50 : undefined;
+const readShare: Metric["roof"] = (tokens, file, { readGBps }) =>
+  tokens * file.bytes / 1e9 / readGBps;
+/** Two operations a weight and token; F16 has no int8 roof. */
+const int8Share: Metric["roof"] = (tokens, { name }, { int8Gops }) =>
+  name === "F16"
+    ? NaN
+    : tokens * 2 * weightsOf1b / 1e9 / Math.max(...Object.values(int8Gops));
+const weightsOf1b = 1.236e9;
+
+const metrics: readonly Metric[] = [
+  {
+    name: "decode",
+    unit: "tok/s",
+    read: (r) => median(r.decode_tok_s),
+    roof: readShare,
+  },
+  {
+    name: "prefill",
+    unit: "tok/s",
+    read: (r) => median(r.prefill_tok_s),
+    roof: int8Share,
+  },
+  ...[1, 4, 8, 16].map((count): Metric => ({
+    name: `batch${count}`,
+    unit: "tok/s",
+    read: (r) => median(r.batch_tok_s[count]),
+    roof: int8Share,
+  })),
+  {
+    name: "decode_8k",
+    unit: "tok/s",
+    read: (r) => r.long_decode_tok_s,
+    // Besides the weights, 8k tokens of KV: 16 layers x 2 x 8 heads x 64 x f16.
+    roof: (tokens, { bytes }, { readGBps }) =>
+      tokens * (bytes + long * 32_768) / 1e9 / readGBps,
+  },
+  { name: "prefill_8k", unit: "tok/s", read: (r) => r.long_prefill_tok_s },
+  { name: "load", unit: "ms", read: (r) => r.load_ms },
+];
+const coldMetrics: readonly Metric[] = [
+  { name: "cold_start", unit: "ms", read: (r) => r.first_token_ms },
+  { name: "rss", unit: "MB", read: (r) => r.first_rss_mb },
+];
+
+type Side = (
+  request: Omit<ProbeRequest, "startedAtMs">,
+) => Promise<ProbeResult>;
+
+const ours = side(bun, `${root}test/load/engine_probe.ts`);
+const peer = side("node", `${root}test/parity/peer_bench.mjs`);
+
+function side(command: string, script: string): Side {
+  return async (request) => {
+    const full: ProbeRequest = { ...request, startedAtMs: Date.now() };
+    const { stdout } = await promisify(execFile)(
+      command,
+      [script, JSON.stringify(full)],
+      // A hung side ends the run instead of the evening.
+      { cwd: dirname(script), timeout: 900_000, maxBuffer: 1 << 24 },
+    );
+    return JSON.parse(stdout.slice(stdout.indexOf("{")));
   };
-  for (const [metric, read] of Object.entries(metrics)) {
-    const ratios = ours.map((timing, i) => read(timing) / read(peers[i]));
+}
+
+const files: File[] = (values.model ??
+  types.map((type) => {
+    process.stderr.write(`model ${type} ...\n`);
+    return cachedRandomModel({ shape: "1b", type });
+  })).map((path, i) => ({
+    path,
+    name: values.model ? basename(path) : types[i],
+    bytes: statSync(path).size,
+  }));
+
+const results: Result[] = [];
+const roofs = new Map<number, Roof>();
+for (const threads of threadCounts) {
+  roofs.set(threads, measureRoof(threads));
+  for (const file of files) await compare(file, threads);
+  roofs.set(threads, higherRoof(roofs.get(threads)!, measureRoof(threads)));
+}
+report();
+
+async function compare(file: File, threads: number): Promise<void> {
+  const full = {
+    model: file.path,
+    threads,
+    prompt: 512,
+    generated: quick ? 32 : 64,
+    rounds: 2,
+    batches: quick ? [8] : [1, 4, 8, 16],
+    long: 0,
+  };
+  const cold = { ...full, rounds: 0, batches: [], generated: 8 };
+  const found = { ours: [] as ProbeResult[], peer: [] as ProbeResult[] };
+  const foundCold = { ours: [] as ProbeResult[], peer: [] as ProbeResult[] };
+  for (let pair = 0; pair < pairs; pair++) {
+    process.stderr.write(
+      `${file.name}, ${threads} threads: pair ${pair + 1} of ${pairs}\n`,
+    );
+    // A long prompt takes the peer most of a minute: once.
+    const request = { ...full, long: pair === 0 ? long : 0 };
+    found.ours.push(await ours(request));
+    found.peer.push(await peer(request));
+    foundCold.ours.push(await ours(cold));
+    foundCold.peer.push(await peer(cold));
+  }
+  add(metrics, found, file, threads);
+  add(coldMetrics, foundCold, file, threads);
+}
+
+function add(
+  metrics: readonly Metric[],
+  found: { ours: ProbeResult[]; peer: ProbeResult[] },
+  file: File,
+  threads: number,
+): void {
+  for (const { name, read } of metrics) {
+    const both = found.ours.flatMap((result, i) => {
+      const [a, b] = [read(result), read(found.peer[i])];
+      return a === undefined || b === undefined ? [] : [[a, b] as const];
+    });
+    if (both.length === 0) continue;
     results.push({
-      model: basename(model),
-      mb: statSync(model).size / 1e6,
-      metric,
-      threads: Number(values.threads),
-      ours: spread(ours.map(read)).p50,
-      peer: spread(peers.map(read)).p50,
-      ratio: spread(ratios),
+      type: file.name,
+      metric: name,
+      threads,
+      ours: spread(both.map(([a]) => a)).p50,
+      peer: spread(both.map(([, b]) => b)).p50,
+      ratio: spread(both.map(([a, b]) => a / b)),
+      roof_share: undefined,
     });
   }
 }
-const result = {
-  machine: cpus()[0].model,
-  date: new Date().toISOString().slice(0, 10),
-  prompt: Number(values.prompt),
-  results,
-};
-mkdirSync("bench-results", { recursive: true });
-writeFileSync("bench-results/engine.json", JSON.stringify(result, null, 2));
-console.log(values.json ? JSON.stringify(result) : table());
 
-function table(): string {
-  const unit: Record<string, string> = {
-    decode: "tok/s",
-    prefill: "tok/s",
-    load: "ms",
+function report(): void {
+  const byName = new Map([...metrics, ...coldMetrics].map((m) => [m.name, m]));
+  const rows = results.map((result) => {
+    const file = files.find(({ name }) => name === result.type)!;
+    const share = values.model === undefined
+      ? byName.get(result.metric)!.roof?.(
+        result.ours,
+        file,
+        roofs.get(result.threads)!,
+      )
+      : undefined;
+    return { ...result, roof_share: share };
+  });
+  const top = roofs.get(Math.max(...threadCounts))!;
+  const output = {
+    roof: {
+      read_gb_s: top.readGBps,
+      amx_int8_tops: top.int8Gops.amx === undefined
+        ? undefined
+        : top.int8Gops.amx / 1e3,
+      int8_gops: top.int8Gops,
+    },
+    machine: cpus()[0].model,
+    date: new Date().toISOString().slice(0, 10),
+    results: rows,
   };
+  mkdirSync("bench-results", { recursive: true });
+  writeFileSync("bench-results/engine.json", JSON.stringify(output, null, 2));
+  writeFileSync("bench-results/engine.svg", plotRatios(rows));
+  console.log(
+    values.json
+      ? JSON.stringify(output)
+      : table(rows, output.machine, output.date),
+  );
+}
+
+function table(
+  rows: readonly Result[],
+  machine: string,
+  date: string,
+): string {
+  const units = new Map(
+    [...metrics, ...coldMetrics].map(({ name, unit }) => [name, unit]),
+  );
+  const roofLines = [...roofs.values()].map(({ threads, ...roof }) =>
+    `${threads} threads: read ${roof.readGBps} GB/s, int8 ${
+      Object.entries(roof.int8Gops).map(([isa, gops]) => `${gops} (${isa})`)
+        .join(", ")
+    } Gop/s`
+  );
   return [
-    `${result.machine}, ${result.date}, ${values.threads} threads, prompt ${values.prompt}, medians`,
+    `${machine}, ${date}, medians; ratios are min–median–max over ${pairs} pairs`,
+    ...roofLines,
     "",
-    "| file | metric | ours | llama.cpp | ours / llama.cpp (min–median–max) |",
-    "| --- | --- | --- | --- | --- |",
-    ...results.map(({ model, metric, ours, peer, ratio }) =>
-      `| ${model} | ${metric}, ${unit[metric]} | ${ours.toFixed(0)} | ${
-        peer.toFixed(0)
-      } | ${range(ratio)} |`
-    ),
+    "| file | threads | metric | ours | llama.cpp | ours / llama.cpp | of roof |",
+    "| --- | --- | --- | --- | --- | --- | --- |",
+    ...rows.map((row) => {
+      const share = row.roof_share;
+      return `| ${row.type} | ${row.threads} | ${row.metric}, ${
+        units.get(row.metric)
+      } | ${row.ours.toFixed(1)} | ${row.peer.toFixed(1)} | ${
+        range(row.ratio)
+      } | ${
+        share === undefined || Number.isNaN(share)
+          ? ""
+          : `${Math.round(share * 100)} %`
+      } |`;
+    }),
+    "",
+    "Plot: bench-results/engine.svg",
   ].join("\n");
 }
