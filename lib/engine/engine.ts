@@ -111,6 +111,7 @@ export class StepEngine implements Engine {
       waiting: this.#scheduler.waiting.length,
       prefillTokensPerS: this.#prefillRate.perSecond(nowMs),
       decodeTokensPerS: this.#decodeRate.perSecond(nowMs),
+      fault: this.#model.fault,
     };
   }
 
@@ -345,7 +346,9 @@ export class StepEngine implements Engine {
     for (const sequence of [...plan.sequences]) {
       const message =
         `Cannot run sequence "${sequence.spec.requestId}": its step failed: ${detail}`;
-      this.#fail(sequence, new MeshError(Code.internal, message, { cause }));
+      // A lost device is this worker's fault: another one can run the sequence.
+      const code = this.#model.fault ? Code.unavailable : Code.internal;
+      this.#fail(sequence, new MeshError(code, message, { cause }));
     }
   }
 
@@ -428,6 +431,7 @@ export class StepEngine implements Engine {
         "Cannot reach a KV block: needs a running engine, this one has stopped",
       );
     }
+    if (this.#model.kvBlock) return this.#model.kvBlock(blockId);
     const begin = blockId * this.kvBlockBytes;
     return this.#model.kv.subarray(begin, begin + this.kvBlockBytes);
   };

@@ -90,6 +90,8 @@ export interface EngineStatus {
   readonly waiting: number;
   readonly prefillTokensPerS: number;
   readonly decodeTokensPerS: number;
+  /** Why no sequence can run any more, such as a lost GPU. */
+  readonly fault?: string | undefined;
 }
 
 /** Blocks of a finished prompt, held until disposed. */

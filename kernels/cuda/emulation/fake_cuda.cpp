@@ -1,8 +1,8 @@
 // A libcuda.so.1 of our own: the driver calls that the backend makes, on host memory, with
 // the kernels run by the emulation. Work happens at once, so every stream is always idle.
 //
-// For tests, by environment: QUETZAL_FAKE_CUDA_BYTES is the device's memory (default 2 GiB),
-// QUETZAL_FAKE_CUDA_LOSE_AFTER loses the device at that launch, counted from 1.
+// For tests, by environment, read at each call: QUETZAL_FAKE_CUDA_BYTES is the device's
+// memory (default 2 GiB), QUETZAL_FAKE_CUDA_LOST makes launches fail as on a lost device.
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -152,7 +152,6 @@ struct Event {
 std::mutex mutex;
 std::map<DevicePointer, uint64_t> held;
 uint64_t heldBytes = 0;
-long launches = 0;
 bool isLost = false;
 emulation::Order order = emulation::Order::forward;
 uint64_t orderSeed = 1;
@@ -167,11 +166,7 @@ uint64_t memoryBytes() { return setting("QUETZAL_FAKE_CUDA_BYTES", uint64_t{2} <
 
 Result perform(const Node& node) {
   if (isLost) return illegalAddress;
-  ++launches;
-  if (launches == static_cast<long>(setting("QUETZAL_FAKE_CUDA_LOSE_AFTER", 0))) {
-    isLost = true;
-    return illegalAddress;
-  }
+  if (setting("QUETZAL_FAKE_CUDA_LOST", 0) != 0) return illegalAddress;
   emulation::Launch launch = node.launch;
   launch.kernel = node.kernel->call;
   launch.args = node.args.data();
