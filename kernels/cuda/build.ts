@@ -119,7 +119,8 @@ export async function buildFatbin(): Promise<FatbinBuild> {
   if (!nvcc) {
     return {
       kind: "absent",
-      why: "needs nvcc (CUDA 12.4 or newer) on the PATH or in CUDA_HOME, found none",
+      why:
+        "needs nvcc (CUDA 12.4 or newer) on the PATH or in CUDA_HOME, found none",
     };
   }
   const begin = performance.now();

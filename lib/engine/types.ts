@@ -90,8 +90,16 @@ export interface EngineStatus {
   readonly waiting: number;
   readonly prefillTokensPerS: number;
   readonly decodeTokensPerS: number;
-  /** Why no sequence can run any more, such as a lost GPU. */
-  readonly fault?: string | undefined;
+}
+
+/** The GPU under an engine. */
+export interface DeviceStatus {
+  readonly name: string;
+  readonly memoryBytes: number;
+  /** Weights and KV read per second by the last step; undefined before the first. */
+  readonly bytesPerS: number | undefined;
+  /** Why no sequence can run any more; only a new process helps. */
+  readonly fault: string | undefined;
 }
 
 /** Blocks of a finished prompt, held until disposed. */
@@ -110,6 +118,8 @@ export interface Engine extends AsyncDisposable {
   readonly layers: number;
   readonly vocabSize: number;
   status(): EngineStatus;
+  /** Undefined, or left out, on the CPU. */
+  device?(): DeviceStatus | undefined;
   /**
    * Runs one sequence. Throws `MeshError`: invalidArgument (empty prompt, ids
    * outside the vocabulary, longer than the context, or than the whole pool),
