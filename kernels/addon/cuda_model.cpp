@@ -72,12 +72,14 @@ CudaModel::~CudaModel() {
   if (module_) api_->moduleUnload(module_);
 }
 
-Status CudaModel::load() {
+Status CudaModel::load() { return loadWith(nullptr); }
+
+Status CudaModel::loadWith(const DeviceWeights::Fill* fill) {
   QUETZAL_TRY(makeDevicePlan(spec_, device_));
   QUETZAL_TRY(openDevice());
   QUETZAL_TRY(loadKernels());
   weights_ = std::make_unique<DeviceWeights>(*api_, context_, spec_, plan_);
-  QUETZAL_TRY(weights_->load());
+  QUETZAL_TRY(fill ? weights_->makeRandom(*fill) : weights_->load());
   return allocate();
 }
 

@@ -50,6 +50,8 @@ class CudaModel {
   ~CudaModel();
 
   Status load();
+  /// With random weights in place of a file's, for measuring.
+  Status loadRandom(const DeviceWeights::Fill& fill) { return loadWith(&fill); }
   Status step(const StepInput& input, bool wantsLogits, StepResult& result);
   Status sleep();
   Status wake();
@@ -66,6 +68,7 @@ class CudaModel {
     auto operator<=>(const Bucket&) const = default;
   };
 
+  Status loadWith(const DeviceWeights::Fill* fill);
   Status openDevice();
   Status loadKernels();
   Status allocate();

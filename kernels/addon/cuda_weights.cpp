@@ -98,6 +98,25 @@ Status DeviceWeights::load() {
   return status_;
 }
 
+Status DeviceWeights::makeRandom(const Fill& fill) {
+  place();
+  QUETZAL_TRY(pool_.allocate(api_, bytes_, "weights"));
+  for (size_t id = 0; id < spec_.weights.size(); ++id) {
+    const WeightSpec& weight = spec_.weights[id];
+    if (plan_.usedAsMatrix[id]) {
+      const DeviceBytes bytes = deviceBytes(weight.type, weight.rows, weight.cols);
+      QUETZAL_TRY(fill(matrix(static_cast<int32_t>(id)), bytes));
+    }
+    if (plan_.usedAsVector[id]) {
+      hostVectors_[id].assign(weight.cols, 1.0f);
+      QUETZAL_CUDA_TRY(api_, copyIn(pool_.pointer() + vectorAt_[id], hostVectors_[id].data(),
+                                    hostVectors_[id].size() * 4, nullptr), "make weights");
+      QUETZAL_CUDA_TRY(api_, streamSynchronize(nullptr), "make weights");
+    }
+  }
+  return {};
+}
+
 void DeviceWeights::work(int fd) {
   Status status = check(api_, api_.contextSet(context_), "use the CUDA device");
   Stream stream;

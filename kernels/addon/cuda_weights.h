@@ -1,11 +1,13 @@
 // Weights on the device: one pool, filled by threads that read the file.
 #pragma once
 #include <atomic>
+#include <functional>
 #include <mutex>
 #include <vector>
 
 #include "../cuda/kernel_args.h"
 #include "cuda_memory.h"
+#include "cuda_repack.h"
 #include "memory.h"
 #include "plan.h"
 
@@ -18,6 +20,9 @@ class DeviceWeights {
 
   /// Places all weights, allocates, reads and uploads.
   Status load();
+  /// The same with random weights that `fill` makes on the device, for measuring.
+  using Fill = std::function<Status(const DeviceMatrix& matrix, const DeviceBytes& bytes)>;
+  Status makeRandom(const Fill& fill);
   /// Weights go to host memory, the device's is given back.
   Status sleep();
   Status wake();

@@ -57,6 +57,24 @@ const hostFlags = [
   "-Wno-unknown-pragmas",
 ];
 
+/** What the backend needs of the addon, without JavaScript. */
+const backendSources = [
+  "batch",
+  "cuda_driver",
+  "cuda_launch",
+  "cuda_model",
+  "cuda_plan",
+  "cuda_repack",
+  "cuda_weights",
+  "memory",
+  "op_check",
+  "plan",
+  "pool",
+  "spec",
+  "status",
+  "weights",
+];
+
 /** Ampere, Hopper with its own instructions, and PTX for what comes after. */
 const deviceFlags = [
   "-fatbin",
@@ -88,9 +106,7 @@ export async function buildEmulation(
     const checkUnits = [
       ...unitsIn("cuda/check"),
       ...unitsIn("ref"),
-      ...["cuda_driver", "cuda_repack", "status"].map((name) =>
-        unit(`addon/${name}.cpp`)
-      ),
+      ...backendSources.map((name) => unit(`addon/${name}.cpp`)),
     ];
     const stale = [...libraryUnits, ...checkUnits].filter((each) =>
       !isUpToDate(objectOf(each), keyOf(each), folder)

@@ -186,11 +186,18 @@ struct CopyArgs {
   int64_t bytes;  // a multiple of 16
 };
 
-/// Random weights and KV for benchmarks, made where they are used.
+/// Random weights for benchmarks, made where they are used: every `stride`th 32-bit word.
 struct FillArgs {
   uint8_t* dst;
-  int64_t words;       // 32-bit words
+  int64_t words, stride;
   uint32_t seed, andMask, orMask;
 };
+
+/// Tensor cores fed from registers: what mma.sync can reach at most.
+struct PeakArgs {
+  float* dst;  // [threads of the grid]
+  int32_t rounds;
+};
+constexpr int32_t peakTilesPerRound = 8;
 
 }  // namespace quetzal::cuda

@@ -2,5 +2,6 @@
 // library (emulation/fake_cuda.cpp).
 #include "attention.cu"
 #include "matmul.cu"
+#include "measure.cu"
 #include "rows.cu"
 #include "sampling.cu"

@@ -11,15 +11,16 @@ enum class KernelId : int {
   matmulGemv1, matmulGemv2, matmulGemv4, matmulTile8, matmulTile16, matmulTile32,
   normRows, normGroups, siluMul, addRows, gatherRows, embedRows, ropeTable, ropeKv,
   attention1, attention2, attention4, attentionFinish, sampleRows, verifyDrafts,
-  copyBytes, fillRandom,
+  copyBytes, fillRandom, tensorPeak,
 };
 
 /// In the order of KernelId: names in the fat binary.
-constexpr std::array<const char*, 22> kernelNames = {
+constexpr std::array<const char*, 23> kernelNames = {
     "matmul_gemv_1", "matmul_gemv_2", "matmul_gemv_4", "matmul_tile_8", "matmul_tile_16",
     "matmul_tile_32", "norm_rows", "norm_groups", "silu_mul", "add_rows", "gather_rows",
     "embed_rows", "rope_table", "rope_kv", "attention_1", "attention_2", "attention_4",
-    "attention_finish", "sample_rows", "verify_drafts", "copy_bytes", "fill_random"};
+    "attention_finish", "sample_rows", "verify_drafts", "copy_bytes", "fill_random",
+    "tensor_peak"};
 
 struct KernelLaunch {
   KernelId kernel;

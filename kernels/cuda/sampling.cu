@@ -350,24 +350,4 @@ extern "C" __global__ void __launch_bounds__(32) verify_drafts(const VerifyArgs 
   }
 }
 
-// --- for measuring ---
-
-extern "C" __global__ void __launch_bounds__(256) copy_bytes(const CopyArgs args) {
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * 256 * 16;
-  for (int64_t at = (static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x) * 16; at < args.bytes;
-       at += stride) {
-    *reinterpret_cast<Words4*>(args.dst + at) = loadOnce(args.src + at);
-  }
-}
-
-extern "C" __global__ void __launch_bounds__(256) fill_random(const FillArgs args) {
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * 256;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x; i < args.words;
-       i += stride) {
-    const PhiloxWords words = philox4x32(
-        {{static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), 0, 0}}, args.seed, 0);
-    reinterpret_cast<uint32_t*>(args.dst)[i] = (words.word[0] & args.andMask) | args.orMask;
-  }
-}
-
 }  // namespace quetzal::cuda

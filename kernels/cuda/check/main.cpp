@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "../../addon/cuda_model.h"
 #include "bench.h"
 #include "check.h"
 
@@ -134,6 +135,7 @@ int main(int count, char** values) {
   if (!readFlags(count, values, flags)) {
     return count > 1 && std::strcmp(values[1], "--help") == 0 ? 0 : 2;
   }
+  cudaSetup() = {flags.library, flags.fatbin};
   try {
     Gpu gpu(flags.library, flags.fatbin);
     return flags.bench ? runBench(gpu, flags.benchSeconds) : runChecks(gpu, flags);

@@ -124,6 +124,7 @@ const Kernel kernels[] = {
     KERNEL(attention_4, AttentionArgs),   KERNEL(attention_finish, AttentionArgs),
     KERNEL(sample_rows, SampleArgs),      KERNEL(verify_drafts, VerifyArgs),
     KERNEL(copy_bytes, CopyArgs),         KERNEL(fill_random, FillArgs),
+    KERNEL(tensor_peak, PeakArgs),
     KERNEL(faulty_barrier, FaultyArgs),   KERNEL(correct_barrier, FaultyArgs),
     KERNEL(faulty_global, FaultyArgs),    KERNEL(faulty_global_before, FaultyArgs),
     KERNEL(faulty_shared, FaultyArgs),    KERNEL(faulty_divergence, FaultyArgs),
