@@ -23,15 +23,19 @@ class DeviceMemory {
   Status allocate(const Api& api, uint64_t bytes, const char* what, bool isManaged = false) {
     reset();
     const uint64_t wanted = bytes < 16 ? 16 : (bytes + 255) / 256 * 256;
-    const Result result = isManaged ? api.allocateManaged(&pointer_, wanted, 1)
-                                    : api.allocate(&pointer_, wanted);
+    size_t free = 0, total = 0;
+    Result result = api.memoryInfo(&free, &total);
+    // Managed memory may be bigger than the device; then it would live on the host.
+    if (result == resultOk && wanted > free) result = resultOutOfMemory;
+    if (result == resultOk) {
+      result = isManaged ? api.allocateManaged(&pointer_, wanted, 1)
+                         : api.allocate(&pointer_, wanted);
+    }
     if (result == resultOk) {
       api_ = &api;
       bytes_ = wanted;
       return {};
     }
-    size_t free = 0, total = 0;
-    api.memoryInfo(&free, &total);
     return failure("Cannot load model: needs %llu bytes of device memory for %s, %zu of %zu are "
                    "free (%s)", static_cast<unsigned long long>(wanted), what, free, total,
                    describe(api, result).c_str());

@@ -21,8 +21,8 @@ struct DeviceOp {
   int32_t weight = -1;               // norm, embed
   int32_t groups = 1;
   float number = 0;                  // epsilon, or the scale of attention
-  std::vector<int32_t> weights, biases, outputs;  // matmul, entry by entry
-  std::vector<int32_t> preparedFor;  // weights that will read the prepared form of dst
+  std::vector<int32_t> weights = {}, biases = {}, outputs = {};  // matmul, entry by entry
+  std::vector<int32_t> preparedFor = {};  // weights that will read the prepared form of dst
   // ropeKv: q and k are turned where they are >= 0; k and v written when `writesKv`
   int32_t q = -1, k = -1, v = -1, heads = 0, kHeads = 0, headDim = 0, table = -1, neox = 0;
   int32_t layer = 0;
