@@ -1,4 +1,4 @@
-import { equal, ok, rejects } from "node:assert/strict";
+import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import process from "node:process";
 import { afterEach, beforeAll, describe, test } from "vitest";
 import type {
@@ -154,6 +154,35 @@ describe("the CUDA backend on the emulated driver", () => {
         ok(error <= tolerance, `${error}, at most ${tolerance}`);
       }
       await reference.close();
+      await model.close();
+    },
+  );
+
+  test.each([
+    ["up to four rows", 1, [1, 2, 3]],
+    ["more rows", 6, [1, 9, 25]],
+  ])(
+    "logits are the same bits in any company of %s",
+    async (_, rows, companies) => {
+      const tiny = tinyFile("Q8_0");
+      using _file = tiny.file;
+      const model = await load("cuda", tiny);
+      const own = { tokenIds: tokens(new Random(8), rows), blocks: [5] };
+      const logitsWith = async (others: number) => {
+        const random = new Random(others);
+        const company = Array.from({ length: others }, (_, i) => ({
+          tokenIds: tokens(random, 1),
+          blocks: [20 + i],
+        }));
+        const batch = makeBatch([...company, own], { vocab: shape.vocab });
+        await model.step(batch);
+        const end = batch.outRows * shape.vocab;
+        return batch.logits!.slice(end - rows * shape.vocab, end);
+      };
+      const alone = await logitsWith(0);
+      for (const others of companies) {
+        deepEqual(await logitsWith(others), alone);
+      }
       await model.close();
     },
   );

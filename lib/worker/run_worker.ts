@@ -168,8 +168,9 @@ async function loadAll(
     });
     worker.addModel(model);
     const ms = Math.round(performance.now() - startMs);
+    const device = model.engine.device?.()?.name ?? "cpu";
     log.info(
-      { model: source.name, fingerprint: model.layout.fingerprint, ms },
+      { model: source.name, fingerprint: model.layout.fingerprint, device, ms },
       "Loaded",
     );
   }
