@@ -133,7 +133,8 @@ function planObjects(
   identity: string,
   options: BuildOptions,
 ): ObjectFile[] {
-  const files = ["include", "cpu", "ref", "addon", "bench"].flatMap((name) =>
+  const folders = ["include", "cpu", "cuda", "ref", "addon", "bench"];
+  const files = folders.flatMap((name) =>
     readdirSync(join(kernels, name)).sort().map((file) =>
       join(kernels, name, file)
     )
@@ -179,13 +180,13 @@ function flagsFor(source: string, emulateAvx512: boolean): string[] {
   return [...commonFlags, ...emulation];
 }
 
-function hash(parts: readonly string[]): string {
+export function hash(parts: readonly string[]): string {
   const sha = createHash("sha256");
   for (const part of parts) sha.update(`${part.length}:`).update(part);
   return sha.digest("hex");
 }
 
-function isUpToDate(target: string, key: string, folder: string): boolean {
+export function isUpToDate(target: string, key: string, folder: string): boolean {
   try {
     return statSync(target).isFile() &&
       readFileSync(keyFile(target, folder), "utf8") === key;
@@ -195,12 +196,12 @@ function isUpToDate(target: string, key: string, folder: string): boolean {
   }
 }
 
-function keyFile(target: string, folder: string): string {
+export function keyFile(target: string, folder: string): string {
   return join(folder, `${basename(target)}.key`);
 }
 
 /** One build at a time: others wait for its result. A lock left behind is taken over. */
-async function takeLock(lock: string): Promise<() => void> {
+export async function takeLock(lock: string): Promise<() => void> {
   const staleMs = 300_000;
   for (;;) {
     try {
@@ -270,7 +271,7 @@ async function link(
 }
 
 /** Path, size and date of the compiler: as telling as its version, without running it. */
-function compilerIdentity(): string {
+export function compilerIdentity(): string {
   for (const folder of (process.env.PATH ?? "").split(delimiter)) {
     try {
       const path = realpathSync(join(folder, compiler));
@@ -283,7 +284,7 @@ function compilerIdentity(): string {
   throw missingCompiler();
 }
 
-function run(args: readonly string[]): Promise<void> {
+export function run(args: readonly string[]): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = spawn(compiler, args, {
       stdio: ["ignore", "ignore", "pipe"],
@@ -318,4 +319,8 @@ if (process.argv[1] && fileURLToPath(import.meta.url) === process.argv[1]) {
   console.log(
     `${built ? "built" : "up to date"}: ${path} (${Math.round(ms)} ms)`,
   );
+  if (process.argv.includes("--cuda")) {
+    const { reportFatbin } = await import("./cuda/build.ts");
+    await reportFatbin();
+  }
 }

@@ -3,6 +3,7 @@
 #include <exception>
 
 #include "crc32c.h"
+#include "cuda_js.h"
 #include "driver.h"
 
 namespace quetzal {
@@ -109,6 +110,26 @@ napi_value closeModel(napi_env env, napi_callback_info info) {
   });
 }
 
+napi_value sleepOrWake(napi_env env, napi_callback_info info, bool isWake) {
+  Call call;
+  if (!readCall(env, info, 1, call)) return nullptr;
+  return promised(env, [&](napi_deferred deferred) -> Status {
+    Driver* driver = nullptr;
+    QUETZAL_TRY(driverOf(env, call.args[0], driver));
+    if (!driver->model().cuda()) {
+      return failure("Cannot put the model to sleep: needs one on a GPU, this one is on the CPU");
+    }
+    driver->sleep(deferred, isWake);
+    return {};
+  });
+}
+
+napi_value sleepModel(napi_env env, napi_callback_info info) {
+  return sleepOrWake(env, info, false);
+}
+
+napi_value wakeModel(napi_env env, napi_callback_info info) { return sleepOrWake(env, info, true); }
+
 napi_value checksum(napi_env env, napi_callback_info info) {
   Call call;
   if (!readCall(env, info, 1, call)) return nullptr;
@@ -157,7 +178,9 @@ extern "C" NAPI_EXTERN napi_value napi_register_module_v1(napi_env env, napi_val
   using namespace quetzal;
   const bool isDefined = define(env, exports, "loadModel", loadModel) &&
       define(env, exports, "step", step) && define(env, exports, "closeModel", closeModel) &&
-      define(env, exports, "crc32c", checksum) && defineIsas(env, exports);
+      define(env, exports, "crc32c", checksum) && defineIsas(env, exports) &&
+      define(env, exports, "sleepModel", sleepModel) && define(env, exports, "wakeModel", wakeModel) &&
+      defineCuda(env, exports);
   if (!isDefined) napi_throw_error(env, nullptr, "Cannot set up native code");
   return exports;
 }

@@ -1,5 +1,6 @@
 #include "driver.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <system_error>
@@ -41,6 +42,13 @@ void Driver::close(napi_deferred deferred) {
   task->kind = Task::Kind::close;
   task->deferred = deferred;
   post(std::move(task), deferred != nullptr);
+}
+
+void Driver::sleep(napi_deferred deferred, bool isWake) {
+  auto task = std::make_unique<Task>();
+  task->kind = isWake ? Task::Kind::wake : Task::Kind::sleep;
+  task->deferred = deferred;
+  post(std::move(task), true);
 }
 
 void Driver::post(std::unique_ptr<Task> task, bool keepsAlive) {
@@ -89,6 +97,8 @@ void Driver::perform(Task& task) {
     if (task.kind == Task::Kind::step) {
       task.status = model_->step(task.input, task.logits != nullptr, task.result);
     }
+    if (task.kind == Task::Kind::sleep) task.status = model_->cuda()->sleep();
+    if (task.kind == Task::Kind::wake) task.status = model_->cuda()->wake();
   } catch (const std::bad_alloc&) {
     task.status = {"Cannot go on: memory ran out"};
   } catch (const std::exception& problem) {
@@ -110,6 +120,13 @@ void Driver::report(Task& task) {
   switch (task.kind) {
     case Task::Kind::load: reportLoad(task); break;
     case Task::Kind::step: reportStep(task); break;
+    case Task::Kind::sleep:
+    case Task::Kind::wake: {
+      napi_value nothing;
+      napi_get_undefined(env_, &nothing);
+      settle(task, nothing);
+      break;
+    }
     case Task::Kind::close: {
       finish();
       napi_value nothing;
@@ -140,7 +157,7 @@ void dropHandle(napi_env, void* data, void*) {
   if (!(*driver)->isClosed()) (*driver)->close(nullptr);
 }
 
-void dropKv(napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<Memory>*>(hint); }
+void dropKv(napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<void>*>(hint); }
 
 bool setNumber(napi_env env, napi_value object, const char* name, double number) {
   napi_value value;
@@ -157,29 +174,65 @@ void Driver::reportLoad(Task& task) {
     settle(task, nullptr);
     return;
   }
-  napi_value result = nullptr, handle, kv;
+  napi_value result = nullptr, handle;
   auto driver = std::make_unique<std::shared_ptr<Driver>>(shared_from_this());
-  auto memory = std::make_unique<std::shared_ptr<Memory>>(model_->kv());
-  bool isMade = napi_create_object(env_, &result) == napi_ok &&
-      napi_create_external_arraybuffer(env_, (*memory)->data(), (*memory)->bytes(), dropKv,
-                                       memory.get(), &kv) == napi_ok;
-  if (isMade) memory.release();
-  isMade = isMade && napi_create_reference(env_, kv, 1, &kvBuffer_) == napi_ok &&
+  bool isMade = napi_create_object(env_, &result) == napi_ok && makeKv(result) &&
       napi_create_external(env_, driver.get(), dropHandle, nullptr, &handle) == napi_ok;
   if (isMade) driver.release();
   isMade = isMade && napi_set_named_property(env_, result, "handle", handle) == napi_ok &&
-      napi_set_named_property(env_, result, "kv", kv) == napi_ok &&
       setNumber(env_, result, "kvBlockBytes",
                 static_cast<double>(model_->spec().kv.blockHalves() * 2)) &&
       setNumber(env_, result, "weightBytes", static_cast<double>(model_->weightBytes()));
   if (!isMade) {
     js::dropException(env_);
-    task.status = failure("Cannot load model: this JavaScript runtime refused a KV pool of %llu "
-                          "bytes as an ArrayBuffer; fewer KV blocks fit",
-                          static_cast<unsigned long long>(model_->kv()->bytes()));
+    task.status = {"Cannot load model: the JavaScript runtime refused the KV pool's memory"};
     if (!isClosed_) close(nullptr);
   }
   settle(task, result);
+}
+
+/// `kv`: the pool as ArrayBuffers of `kvPieceBytes`, the last one shorter: Bun has no
+/// ArrayBuffer beyond 4 GiB.
+bool Driver::makeKv(napi_value result) {
+  constexpr uint64_t pieceBytesMax = uint64_t{1} << 30;
+  const auto blockBytes = static_cast<uint64_t>(model_->spec().kv.blockHalves()) * 2;
+  uint8_t* data;
+  uint64_t total, pieceBytes;
+  std::shared_ptr<void> owner;
+  if (model_->cuda()) {
+    const std::shared_ptr<cuda::KvPieces>& pieces = model_->cuda()->kv();
+    data = pieces->memory.as<uint8_t>();
+    total = pieces->bytes;
+    pieceBytes = pieces->pieceBytes;
+    owner = pieces;
+  } else {
+    data = model_->kv()->data();
+    total = model_->kv()->bytes();
+    pieceBytes = std::max(pieceBytesMax / blockBytes, uint64_t{1}) * blockBytes;
+    owner = model_->kv();
+  }
+  napi_value kv;
+  if (napi_create_array(env_, &kv) != napi_ok) return false;
+  uint32_t index = 0;
+  for (uint64_t at = 0; at < total; at += pieceBytes) {
+    napi_value piece;
+    if (!makePiece(data + at, std::min(pieceBytes, total - at), owner, piece) ||
+        napi_set_element(env_, kv, index++, piece) != napi_ok) {
+      return false;
+    }
+  }
+  return setNumber(env_, result, "kvPieceBytes", static_cast<double>(pieceBytes)) &&
+      napi_set_named_property(env_, result, "kv", kv) == napi_ok;
+}
+
+bool Driver::makePiece(void* data, size_t bytes, std::shared_ptr<void> owner, napi_value& piece) {
+  auto hint = std::make_unique<std::shared_ptr<void>>(std::move(owner));
+  if (napi_create_external_arraybuffer(env_, data, bytes, dropKv, hint.get(), &piece) != napi_ok) {
+    return false;
+  }
+  hint.release();
+  kvBuffers_.push_back(nullptr);
+  return napi_create_reference(env_, piece, 1, &kvBuffers_.back()) == napi_ok;
 }
 
 void Driver::reportStep(Task& task) {
@@ -234,6 +287,10 @@ napi_value Driver::stepOutput(const StepResult& result) {
     }
     offset += part.length * 4;
   }
+  if (result.deviceUs > 0 && !(setNumber(env_, output, "deviceUs", result.deviceUs) &&
+                               setNumber(env_, output, "bytesRead", result.bytesRead))) {
+    return nullptr;
+  }
   return setNumber(env_, output, "stepUs", result.stepUs) ? output : nullptr;
 }
 
@@ -242,14 +299,15 @@ napi_value Driver::stepOutput(const StepResult& result) {
 /// nothing can be read or written after free.
 void Driver::finish() {
   thread_.join();
-  if (kvBuffer_) {
+  for (const napi_ref reference : kvBuffers_) {
+    if (!reference) continue;
     napi_value kv;
-    if (napi_get_reference_value(env_, kvBuffer_, &kv) == napi_ok && kv) {
+    if (napi_get_reference_value(env_, reference, &kv) == napi_ok && kv) {
       napi_detach_arraybuffer(env_, kv);
     }
-    napi_delete_reference(env_, kvBuffer_);
-    kvBuffer_ = nullptr;
+    napi_delete_reference(env_, reference);
   }
+  kvBuffers_.clear();
   napi_remove_env_cleanup_hook(env_, onEnvironmentGone, this);
   napi_release_threadsafe_function(function_, napi_tsfn_release);
   function_ = nullptr;

@@ -17,7 +17,7 @@
 namespace quetzal {
 
 struct Task {
-  enum class Kind { load, step, close };
+  enum class Kind { load, step, close, sleep, wake };
   Kind kind;
   napi_deferred deferred = nullptr;  // null: nobody waits
   napi_ref logits = nullptr;         // Float32Array to fill
@@ -34,6 +34,8 @@ class Driver : public std::enable_shared_from_this<Driver> {
   Status start(napi_deferred deferred);
   void step(std::unique_ptr<Task> task);
   void close(napi_deferred deferred);
+  /// Of a model on a GPU: its weights go to host memory, or come back.
+  void sleep(napi_deferred deferred, bool isWake);
   bool isClosed() const { return isClosed_; }
   /// Only of a loaded model that is not closed.
   const Model& model() const { return *model_; }
@@ -49,6 +51,8 @@ class Driver : public std::enable_shared_from_this<Driver> {
   void report(Task& task);
   void reportLoad(Task& task);
   void reportStep(Task& task);
+  bool makeKv(napi_value result);
+  bool makePiece(void* data, size_t bytes, std::shared_ptr<void> owner, napi_value& piece);
   napi_value stepOutput(const StepResult& result);
   Status fillLogits(Task& task);
   void finish();
@@ -56,7 +60,7 @@ class Driver : public std::enable_shared_from_this<Driver> {
 
   napi_env env_;
   napi_threadsafe_function function_ = nullptr;
-  napi_ref kvBuffer_ = nullptr;
+  std::vector<napi_ref> kvBuffers_;
   bool isClosed_ = false;
   int pending_ = 0;                // tasks that keep the process alive
   std::shared_ptr<Driver> self_;   // while the thread lives

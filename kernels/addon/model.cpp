@@ -10,6 +10,11 @@ namespace quetzal {
 
 Status Model::load() {
   QUETZAL_TRY(checkShapes(spec_));
+  if (spec_.isa == "cuda") {
+    QUETZAL_TRY(makePlan(spec_, plan_));
+    cuda_ = std::make_unique<cuda::CudaModel>(spec_, plan_);
+    return cuda_->load();
+  }
   for (const NamedTable& supported : supportedTables()) {
     if (spec_.isa == supported.name) table_ = supported.table;
   }

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "batch.h"
+#include "cuda_model.h"
 #include "memory.h"
 #include "pool.h"
 
@@ -12,6 +13,8 @@ struct StepResult {
   std::vector<int32_t> tokens, topIds;
   std::vector<float> logprobs, topLogprobs, logits;
   double stepUs = 0;
+  /// On a GPU: time of its kernels, and bytes of weights and KV that they read.
+  double deviceUs = 0, bytesRead = 0;
 };
 
 struct LoadedWeight {
@@ -36,7 +39,9 @@ class Model {
   const KernelTable& table() const { return *table_; }
   const LoadedWeight& weight(int32_t id) const { return weights_[id]; }
   const std::shared_ptr<Memory>& kv() const { return kv_; }
-  uint64_t weightBytes() const { return weightMemory_.bytes(); }
+  uint64_t weightBytes() const { return cuda_ ? cuda_->weightBytes() : weightMemory_.bytes(); }
+  /// Set when the model runs on a GPU; then `kv` is null.
+  cuda::CudaModel* cuda() const { return cuda_.get(); }
   int threads() const { return pool_->threads(); }
 
   float* tensor(int32_t id) const { return arena_.as<float>() + plan_.tensorOffset[id]; }
@@ -57,6 +62,7 @@ class Model {
   int64_t scratchBytes_ = 0;
   std::shared_ptr<Memory> kv_;
   std::unique_ptr<Pool> pool_;
+  std::unique_ptr<cuda::CudaModel> cuda_;
 };
 
 /// What this machine can run, slowest first.

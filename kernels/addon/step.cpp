@@ -305,6 +305,11 @@ Status Model::step(const StepInput& input, bool wantsLogits, StepResult& result)
   result.logprobs.assign(input.outRows, 0);
   result.topIds.assign(input.outRows * topLogprobsMax, -1);
   result.topLogprobs.assign(input.outRows * topLogprobsMax, 0);
+  if (cuda_) {
+    const Status status = cuda_->step(input, wantsLogits, result);
+    result.stepUs = nowUs() - begin;
+    return status;
+  }
   StepJob job(*this, input, result);
   pool_->run(job);
   result.stepUs = nowUs() - begin;

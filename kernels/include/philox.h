@@ -4,13 +4,19 @@
 #pragma once
 #include <cstdint>
 
+#ifdef __CUDACC__
+#define QUETZAL_EVERYWHERE __host__ __device__
+#else
+#define QUETZAL_EVERYWHERE
+#endif
+
 namespace quetzal {
 
 struct PhiloxWords {
   uint32_t word[4];
 };
 
-static inline PhiloxWords philox4x32(PhiloxWords counter, uint32_t key0, uint32_t key1) {
+QUETZAL_EVERYWHERE static inline PhiloxWords philox4x32(PhiloxWords counter, uint32_t key0, uint32_t key1) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = uint64_t{0xD2511F53u} * counter.word[0];
     const uint64_t product1 = uint64_t{0xCD9E8D57u} * counter.word[2];
@@ -25,7 +31,7 @@ static inline PhiloxWords philox4x32(PhiloxWords counter, uint32_t key0, uint32_
 }
 
 /// Uniform in [0, 1) with 53 bits: key is the seed, counter is (draw, 0, 0, 0).
-static inline double uniformOf(uint64_t seed, uint32_t draw) {
+QUETZAL_EVERYWHERE static inline double uniformOf(uint64_t seed, uint32_t draw) {
   const PhiloxWords words = philox4x32({{draw, 0, 0, 0}}, static_cast<uint32_t>(seed),
                                        static_cast<uint32_t>(seed >> 32));
   const uint64_t bits = (uint64_t{words.word[0] >> 5} << 26) | (words.word[1] >> 6);

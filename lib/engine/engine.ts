@@ -16,7 +16,12 @@ import {
 import type { EventQueue } from "../event_queue/event_queue.ts";
 import { Generation } from "./generation.ts";
 import { KvFetches } from "./kv_fetches.ts";
-import { type NativeModel, type StepOutput, topLogprobsMax } from "./native.ts";
+import {
+  type CudaDevice,
+  type NativeModel,
+  type StepOutput,
+  topLogprobsMax,
+} from "./native.ts";
 import { PrefixCache } from "./prefix_cache.ts";
 import { PromptRun } from "./prompt_run.ts";
 import { Scheduler, type StepPlan } from "./scheduler.ts";
@@ -24,6 +29,7 @@ import { Sequence, type SequenceOwner, type StepFacts } from "./sequence.ts";
 import { StepBatch } from "./step_batch.ts";
 import { TokenRate } from "./token_rate.ts";
 import type {
+  DeviceStatus,
   Engine,
   EngineStatus,
   EngineToken,
@@ -40,6 +46,8 @@ export interface StepEngineOptions {
   readonly contextLength: number;
   readonly vocabSize: number;
   readonly layers: number;
+  /** The GPU that runs the model. */
+  readonly device?: CudaDevice | undefined;
   readonly kvBlocks: number;
   readonly rowsMax: number;
   readonly runningMax: number;
@@ -72,6 +80,8 @@ export class StepEngine implements Engine {
   readonly #onWarning: (message: string, cause?: unknown) => void;
   readonly #prefillRate = new TokenRate();
   readonly #decodeRate = new TokenRate();
+  readonly #device: CudaDevice | undefined;
+  #bytesPerS: number | undefined;
   readonly #cacheListeners = new Set<CacheListener>();
   /** To be taken out at the next step boundary. */
   #cancelled: Sequence[] = [];
@@ -88,6 +98,7 @@ export class StepEngine implements Engine {
     this.layers = options.layers;
     this.vocabSize = options.vocabSize;
     this.#model = options.model;
+    this.#device = options.device;
     this.#cache = new PrefixCache(options.kvBlocks);
     this.#scheduler = new Scheduler({ ...options, cache: this.#cache });
     this.#batch = new StepBatch(options);
@@ -112,6 +123,13 @@ export class StepEngine implements Engine {
       prefillTokensPerS: this.#prefillRate.perSecond(nowMs),
       decodeTokensPerS: this.#decodeRate.perSecond(nowMs),
     };
+  }
+
+  device(): DeviceStatus | undefined {
+    if (!this.#device) return undefined;
+    const { name, memoryBytes } = this.#device;
+    const { fault } = this.#model;
+    return { name, memoryBytes, bytesPerS: this.#bytesPerS, fault };
   }
 
   generate(
@@ -271,6 +289,9 @@ export class StepEngine implements Engine {
       this.#failStep(plan, cause);
       return;
     }
+    if (output.deviceUs && output.bytesRead) {
+      this.#bytesPerS = output.bytesRead / output.deviceUs * 1e6;
+    }
     this.#countRows(plan);
     this.#handOut(plan, output);
   }
@@ -345,7 +366,9 @@ export class StepEngine implements Engine {
     for (const sequence of [...plan.sequences]) {
       const message =
         `Cannot run sequence "${sequence.spec.requestId}": its step failed: ${detail}`;
-      this.#fail(sequence, new MeshError(Code.internal, message, { cause }));
+      // A lost device is this worker's fault: another one can run the sequence.
+      const code = this.#model.fault ? Code.unavailable : Code.internal;
+      this.#fail(sequence, new MeshError(code, message, { cause }));
     }
   }
 
@@ -428,6 +451,7 @@ export class StepEngine implements Engine {
         "Cannot reach a KV block: needs a running engine, this one has stopped",
       );
     }
+    if (this.#model.kvBlock) return this.#model.kvBlock(blockId);
     const begin = blockId * this.kvBlockBytes;
     return this.#model.kv.subarray(begin, begin + this.kvBlockBytes);
   };

@@ -4,7 +4,8 @@ import { Code, MeshError } from "../errors/mesh_error.ts";
 import type { GgufFile } from "../gguf/mod.ts";
 import { blockTokens } from "./block_hash.ts";
 import type { ModelFile } from "./model_file.ts";
-import { type Isa, isas, type Native } from "./native.ts";
+import { type Backend, deviceKvBytes } from "./backend.ts";
+import { type CudaDevice, type Isa, isas, type Native } from "./native.ts";
 
 export interface EngineOptions {
   /** The GGUF file; either this or `gguf`. */
@@ -17,10 +18,13 @@ export interface EngineOptions {
   readonly threads?: number;
   /** `ref`, `avx2`, `avx512` or `amx`; default: the fastest that this machine has. */
   readonly isa?: string;
+  /** `cpu`, `cuda` or `auto`; default `auto`: a GPU where one is there. */
+  readonly backend?: Backend;
   /**
    * KV blocks of 16 tokens in the pool; default: from `kvBytes`, else as many as
    * `runningMax` sequences of full context need, but at most a quarter of the
-   * memory, and at least one full context; never more than 4 GiB.
+   * memory, and at least one full context. On a GPU at most what weights and
+   * activations leave of its free memory.
    */
   readonly kvBlocks?: number;
   /** Bytes for the pool, when `kvBlocks` is left out. */
@@ -49,23 +53,27 @@ export interface EngineLimits {
 export function chooseLimits(
   options: EngineOptions,
   model: ModelFile,
+  device?: CudaDevice,
 ): EngineLimits {
   const rowsMax = options.rowsMax ?? 256;
   const runningMax = options.runningMax ?? Math.min(64, rowsMax);
+  const memoryBytes = device
+    ? deviceKvBytes(device, model, { rowsMax, runningMax })
+    : totalmem() / 4;
   const limits = {
     threads: options.threads ?? Math.min(availableParallelism(), threadsMax),
     rowsMax,
     runningMax,
     waitingMax: options.waitingMax ?? 256,
     kvBlocks: options.kvBlocks ??
-      defaultBlocks(options.kvBytes, runningMax, model),
+      defaultBlocks(options.kvBytes, { runningMax, memoryBytes }, model),
   };
   const ranges: Record<keyof EngineLimits, number> = {
     threads: threadsMax,
     rowsMax: 65536,
     runningMax: rowsMax,
     waitingMax: 1e6,
-    kvBlocks: Math.floor(kvPoolBytesMax / model.kvBlockBytes),
+    kvBlocks: 2 ** 30,
   };
   const faults = Object.entries(ranges).flatMap(([name, max]) => {
     const value = limits[name as keyof EngineLimits];
@@ -94,19 +102,13 @@ export function chooseIsa(wanted: string | undefined, native: Native): Isa {
 
 const threadsMax = 256;
 
-/** The pool is one ArrayBuffer, and Bun has none beyond 4 GiB. */
-const kvPoolBytesMax = 2 ** 32;
-
 function defaultBlocks(
   kvBytes: number | undefined,
-  runningMax: number,
+  { runningMax, memoryBytes }: { runningMax: number; memoryBytes: number },
   { graph, kvBlockBytes }: ModelFile,
 ): number {
   if (kvBytes !== undefined) return Math.floor(kvBytes / kvBlockBytes);
   const perContext = Math.ceil(graph.contextLength / blockTokens);
-  const bytes = Math.min(totalmem() / 4, kvPoolBytesMax);
-  const inMemory = Math.floor(bytes / kvBlockBytes);
-  const most = Math.floor(kvPoolBytesMax / kvBlockBytes);
-  const wanted = Math.min(perContext * runningMax, inMemory);
-  return Math.min(Math.max(perContext, wanted), most);
+  const inMemory = Math.floor(memoryBytes / kvBlockBytes);
+  return Math.max(perContext, Math.min(perContext * runningMax, inMemory));
 }

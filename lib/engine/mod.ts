@@ -2,18 +2,19 @@
 import { Code, MeshError } from "../errors/mesh_error.ts";
 import { type GgufFile, readGguf } from "../gguf/mod.ts";
 import { blockTokens } from "./block_hash.ts";
+import { chooseBackend } from "./backend.ts";
 import { StepEngine } from "./engine.ts";
 import {
-  chooseIsa,
   chooseLimits,
   type EngineLimits,
   type EngineOptions,
 } from "./engine_options.ts";
 import { type ModelFile, openModel } from "./model_file.ts";
-import type { Isa, Native, NativeModel } from "./native.ts";
+import type { Native, NativeModel, Target } from "./native.ts";
 import type { Engine } from "./types.ts";
 
 export { blockHashes, blockTokens, HashChain } from "./block_hash.ts";
+export { type Backend, backends } from "./backend.ts";
 export type { EngineOptions } from "./engine_options.ts";
 export { type ModelFile, openModel } from "./model_file.ts";
 export type * from "./native.ts";
@@ -23,11 +24,15 @@ export type * from "./types.ts";
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   const native = options.native ?? await loadAddon();
   const model = openModel(readHeader(options));
-  const isa = chooseIsa(options.isa, native);
-  const limits = chooseLimits(options, model);
+  const { target, device } = chooseBackend(
+    { backend: options.backend, isa: options.isa },
+    native,
+  );
+  const limits = chooseLimits(options, model, device);
   return new StepEngine({
     ...limits,
-    model: await loadModel(native, { model, isa, limits }),
+    model: await loadModel(native, { model, target, limits }),
+    device,
     fingerprint: model.fingerprint,
     contextLength: model.graph.contextLength,
     vocabSize: model.graph.vocabSize,
@@ -54,13 +59,17 @@ function readHeader({ path, gguf }: EngineOptions): GgufFile {
 
 async function loadModel(
   native: Native,
-  { model, isa, limits }: { model: ModelFile; isa: Isa; limits: EngineLimits },
+  { model, target, limits }: {
+    model: ModelFile;
+    target: Target;
+    limits: EngineLimits;
+  },
 ): Promise<NativeModel> {
   const { gguf, graph } = model;
   try {
     return await native.loadModel({
       path: gguf.path,
-      isa,
+      isa: target,
       threads: limits.threads,
       weights: graph.weights,
       program: graph.program,

@@ -11,6 +11,22 @@ import type { Program } from "./program.ts";
 export const isas = ["ref", "amx-emulated", "avx2", "avx512", "amx"] as const;
 export type Isa = typeof isas[number];
 
+/** What runs a model: an instruction set of the CPU, or a GPU. */
+export type Target = Isa | "cuda";
+
+/** The GPU that a model would run on, or why none can. */
+export type CudaProbe = CudaDevice | { readonly missing: string };
+
+export interface CudaDevice {
+  readonly missing?: undefined;
+  readonly name: string;
+  readonly memoryBytes: number;
+  readonly freeBytes: number;
+  /** Compute capability. */
+  readonly major: number;
+  readonly minor: number;
+}
+
 export interface Native {
   /** What this machine can run, slowest first. */
   readonly isasSupported: readonly Isa[];
@@ -21,6 +37,8 @@ export interface Native {
   loadModel(spec: NativeModelSpec): Promise<NativeModel>;
   /** CRC-32C (Castagnoli) of the bytes, hardware-assisted where possible. */
   crc32c(bytes: Uint8Array): number;
+  /** Opens the driver when it is there; absent where native code knows no GPU. */
+  cuda?(): CudaProbe;
 }
 
 export interface WeightSpec {
@@ -47,7 +65,7 @@ export interface KvShape {
 
 export interface NativeModelSpec {
   readonly path: string;
-  readonly isa: Isa;
+  readonly isa: Target;
   /** Native threads that run a step, 1..256. */
   readonly threads: number;
   readonly weights: readonly WeightSpec[];
@@ -114,10 +132,13 @@ export interface StepOutput {
   readonly topLogprobs: Float32Array;
   /** Wall time of the step in native code. */
   readonly stepUs: number;
+  /** On a GPU: time of the step's kernels, and bytes of weights and KV they read. */
+  readonly deviceUs?: number;
+  readonly bytesRead?: number;
 }
 
 export interface NativeModel {
-  readonly isa: Isa;
+  readonly isa: Target;
   /**
    * The KV pool itself: block b is bytes [b * kvBlockBytes, (b + 1) * kvBlockBytes),
    * f16 [layer][k|v][kvHead][token][headDim]. A block may be read or written from
@@ -125,6 +146,11 @@ export interface NativeModel {
    */
   readonly kv: Uint8Array;
   readonly kvBlockBytes: number;
+  /**
+   * The bytes of one block, for a pool that is too big for one array: then `kv` is
+   * empty. Under the same rule as `kv`.
+   */
+  kvBlock?(blockId: number): Uint8Array;
   /** Bytes of weights in memory. */
   readonly weightBytes: number;
   /**
@@ -132,6 +158,12 @@ export interface NativeModel {
    * changes nothing.
    */
   step(batch: Batch): Promise<StepOutput>;
+  /** Why no step can run any more, such as a lost GPU; only a new process helps. */
+  readonly fault?: string | undefined;
+  /** On a GPU: moves the weights to host memory; steps reject until `wake`. */
+  sleep?(): Promise<void>;
+  /** Brings the weights back; rejects when the GPU has no room for them now. */
+  wake?(): Promise<void>;
   /** Waits for the running step, then frees everything. `kv` is dead afterwards. */
   close(): Promise<void>;
 }

@@ -92,6 +92,16 @@ export interface EngineStatus {
   readonly decodeTokensPerS: number;
 }
 
+/** The GPU under an engine. */
+export interface DeviceStatus {
+  readonly name: string;
+  readonly memoryBytes: number;
+  /** Weights and KV read per second by the last step; undefined before the first. */
+  readonly bytesPerS: number | undefined;
+  /** Why no sequence can run any more; only a new process helps. */
+  readonly fault: string | undefined;
+}
+
 /** Blocks of a finished prompt, held until disposed. */
 export interface PromptKv extends Disposable {
   readonly tokenCount: number;
@@ -108,6 +118,8 @@ export interface Engine extends AsyncDisposable {
   readonly layers: number;
   readonly vocabSize: number;
   status(): EngineStatus;
+  /** Undefined, or left out, on the CPU. */
+  device?(): DeviceStatus | undefined;
   /**
    * Runs one sequence. Throws `MeshError`: invalidArgument (empty prompt, ids
    * outside the vocabulary, longer than the context, or than the whole pool),

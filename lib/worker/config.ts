@@ -2,6 +2,7 @@
 import { availableParallelism, hostname } from "node:os";
 import type { WorkerRole } from "../bus/types.ts";
 import type { ConfigReader } from "../config/mod.ts";
+import { type Backend, backends } from "../engine/backend.ts";
 import { type Isa, isas } from "../engine/native.ts";
 
 export interface WorkerConfig {
@@ -29,6 +30,8 @@ export interface ModelSource {
 export interface EngineConfig {
   readonly threads: number;
   readonly isa: Isa | undefined;
+  /** What models run on; `auto` takes a GPU where one is there. */
+  readonly backend: Backend;
   readonly kvBlocks: number | undefined;
   readonly batchTokens: number | undefined;
   readonly runningMax: number | undefined;
@@ -67,6 +70,7 @@ export function readWorkerConfig(
         availableParallelism(),
       ),
       isa: reader.oneOf("QUETZAL_ISA", isas, undefined),
+      backend: reader.oneOf("QUETZAL_BACKEND", backends, "auto"),
       kvBlocks: reader.integer("QUETZAL_KV_BLOCKS", [1, 2 ** 24], undefined),
       batchTokens: reader.integer(
         "QUETZAL_BATCH_TOKENS",

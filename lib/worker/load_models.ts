@@ -25,6 +25,7 @@ export async function loadModel(
     native,
     threads: config.threads,
     isa: config.isa,
+    backend: config.backend,
     kvBlocks: config.kvBlocks,
     rowsMax: config.batchTokens,
     runningMax: config.runningMax,

@@ -6,6 +6,7 @@ import {
   type Registry,
 } from "../telemetry/mod.ts";
 import { counter } from "../telemetry/registry.ts";
+import { deviceGauges } from "./device_metrics.ts";
 import type { ModelObserver, WorkerObserver } from "./observer.ts";
 import type { ServedModels } from "./served_models.ts";
 
@@ -28,6 +29,7 @@ export function createMeasuringObserver(
     "Bytes of KV blocks sent or taken",
   ], { labelNames: ["model_name"] });
   const observers = new Map<string, ModelObserver>();
+  const readDevice = deviceGauges(registry);
 
   function create(model: string): ModelObserver {
     const modelBytes = bytes.labels(model);
@@ -60,6 +62,7 @@ export function createMeasuringObserver(
         own.running.set(status.running);
         own.waiting.set(status.waiting);
         own.kvCacheUsage.set(1 - status.blocksFree / status.blocksTotal);
+        readDevice(name, engine.device?.());
       }
     },
   };

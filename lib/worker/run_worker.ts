@@ -108,7 +108,14 @@ async function serveUntilStopped<C extends WorkerConfig>(
     }),
   );
   late.metricsAddress = `${hostOf(worker.address)}:${metrics.port}`;
-  const gauges = setInterval(() => observer.readGauges(models), 1_000);
+  const gauges = setInterval(() => {
+    observer.readGauges(models);
+    // Sequences go to other workers from now on; a new process has to come.
+    const fault = faultOf(worker);
+    if (fault === undefined || admission.draining) return;
+    log.error({ fault }, "The worker is unhealthy");
+    worker.startDrain();
+  }, 1_000);
   open.defer(() => clearInterval(gauges));
   const { workerId, address } = worker;
   log.info(
@@ -161,8 +168,9 @@ async function loadAll(
     });
     worker.addModel(model);
     const ms = Math.round(performance.now() - startMs);
+    const device = model.engine.device?.()?.name ?? "cpu";
     log.info(
-      { model: source.name, fingerprint: model.layout.fingerprint, ms },
+      { model: source.name, fingerprint: model.layout.fingerprint, device, ms },
       "Loaded",
     );
   }
@@ -204,7 +212,19 @@ function joinWhenThere(
   };
 }
 
-function healthOf({ admission, models }: Worker) {
+/** The first fault that no engine recovers from, such as a lost GPU. */
+export function faultOf({ models }: Pick<Worker, "models">) {
+  for (const { engine } of models) {
+    const fault = engine.device?.()?.fault;
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
+}
+
+function healthOf(worker: Worker) {
+  const { admission, models } = worker;
+  const fault = faultOf(worker);
+  if (fault !== undefined) return { ok: false as const, reason: fault };
   if (admission.draining) return { ok: false as const, reason: "draining" };
   if (models.loading) return { ok: false as const, reason: "loading models" };
   return { ok: true as const };

@@ -1,0 +1,189 @@
+#!/usr/bin/env bash
+# Builds the CUDA path, checks every kernel against its twin, and measures.
+#
+# Needs g++; with nvcc and a GPU it checks and measures on the GPU, without them by
+# emulation, and says so. Works on a bare machine without network: what comes from npm
+# (Bun and the headers of Node-API) travels as build/gpu-pack.tar.xz, made by --pack.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+
+usage() {
+  cat <<'TEXT'
+Builds the CUDA kernels, checks each against its twin, and measures them.
+  deno task gpu [flags]      or: bash infra/gpu/run.sh [flags]
+    --seconds N   for the benchmark of kernels and models (default 150)
+    --quick       fewer shapes, a benchmark of 20 seconds, no sanitizer
+    --out DIR     where results go (default bench-results/gpu)
+    --json        print the results as JSON instead of tables
+    --pack        only make build/gpu-pack.tar.xz for a machine without network
+    --help        this text
+TEXT
+}
+
+seconds=150 quick="" out="bench-results/gpu" json="" pack=""
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --seconds | --out)
+      if [ $# -lt 2 ]; then echo "Cannot run: $1 needs a value, found none" >&2; exit 2; fi
+      if [ "$1" = --seconds ]; then seconds="$2"; else out="$2"; fi
+      shift ;;
+    --quick) quick=1; seconds=20 ;;
+    --json) json=1 ;;
+    --pack) pack=1 ;;
+    --help) usage; exit 0 ;;
+    --) ;;
+    *) echo "Cannot run: needs one of the flags below, found \"$1\"" >&2; usage >&2; exit 2 ;;
+  esac
+  shift
+done
+if ! [[ "$seconds" =~ ^[0-9]+$ ]] || [ "$seconds" -lt 1 ]; then
+  echo "Cannot run: --seconds needs a whole number from 1, found \"$seconds\"" >&2; exit 2
+fi
+
+say() { echo "gpu: $*" >&2; }
+took() { echo "$(( $(date +%s) - started )) s"; }
+started=$(date +%s)
+failed=0
+
+make_pack() {
+  local bun="node_modules/@oven/bun-linux-x64/bin/bun" headers="node_modules/node-api-headers/include"
+  if [ ! -f "$bun" ] || [ ! -d "$headers" ]; then
+    echo "Cannot pack: needs $bun and $headers. Run: deno task setup" >&2; exit 1
+  fi
+  mkdir -p build
+  XZ_OPT="-9 -T0" tar -cJf build/gpu-pack.tar.xz "$bun" "$headers"
+  local mib=$(( $(stat -c %s build/gpu-pack.tar.xz) / 1048576 ))
+  say "packed build/gpu-pack.tar.xz, $mib MiB"
+  if [ "$mib" -gt 40 ]; then echo "The pack is bigger than 40 MiB" >&2; exit 1; fi
+}
+if [ -n "$pack" ]; then make_pack; exit 0; fi
+
+if ! command -v g++ >/dev/null; then
+  echo "Cannot build: needs g++, found none. On Debian: apt-get install g++" >&2; exit 1
+fi
+mkdir -p build/gpu/objects "$out"
+if [ -f build/gpu-pack.tar.xz ] && [ ! -d node_modules/node-api-headers ]; then
+  tar -xJf build/gpu-pack.tar.xz && say "unpacked build/gpu-pack.tar.xz"
+fi
+
+# --- what is here ---
+nvcc=""
+for candidate in "${CUDA_HOME:-/nonexistent}/bin/nvcc" "$(command -v nvcc || true)" /usr/local/cuda/bin/nvcc; do
+  if [ -x "$candidate" ]; then nvcc="$candidate"; break; fi
+done
+gpu=""
+if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
+  gpu="$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1)"
+fi
+if [ -z "$nvcc" ]; then say "no nvcc: kernels for a GPU cannot be built"; fi
+if [ -z "$gpu" ]; then say "no GPU: nothing below was measured on hardware"; else say "GPU: $gpu"; fi
+
+# --- build ---
+host="-std=c++20 -fPIC -pthread -fvisibility=hidden -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas"
+jobs=$(nproc)
+backend="batch cuda_driver cuda_launch cuda_model cuda_plan cuda_repack cuda_weights memory op_check plan pool spec status weights"
+check_sources="$(ls kernels/cuda/check/*.cpp kernels/ref/*.cpp) $(for name in $backend; do echo "kernels/addon/$name.cpp"; done)"
+compile() { # sources, one a line, to build/gpu/objects
+  xargs -P "$jobs" -I{} sh -c 'g++ '"$host"' -O1 -c {} -o build/gpu/objects/$(basename $(dirname {}))_$(basename {}).o'
+}
+echo "$check_sources" | tr ' ' '\n' | sed '/^$/d' | compile || { say "the check does not build"; exit 1; }
+objects="$(for source in $check_sources; do echo "build/gpu/objects/$(basename "$(dirname "$source")")_$(basename "$source").o"; done)"
+# shellcheck disable=SC2086
+g++ $objects -ldl -pthread -o build/gpu/check || exit 1
+have_kernels=""
+if [ -n "$nvcc" ]; then
+  if "$nvcc" -fatbin -std=c++17 -O3 -gencode=arch=compute_80,code=sm_80 \
+      -gencode=arch=compute_90a,code=sm_90a -gencode=arch=compute_80,code=compute_80 \
+      kernels/cuda/kernels.cu -o build/quetzal.fatbin; then
+    have_kernels=1
+    say "built build/quetzal.fatbin, $(( $(stat -c %s build/quetzal.fatbin) / 1024 )) KiB ($(took))"
+  else
+    say "nvcc finds the kernels wrong"; exit 1
+  fi
+fi
+
+if [ -n "$gpu" ] && [ -n "$have_kernels" ]; then
+  library="libcuda.so.1" fatbin="build/quetzal.fatbin"
+else
+  # shellcheck disable=SC2086
+  g++ $host -O2 -DQUETZAL_EMULATION -c kernels/cuda/emulation/fake_cuda.cpp -o build/gpu/objects/fake_cuda.o &
+  # shellcheck disable=SC2086
+  g++ $host -O2 -c kernels/cuda/emulation/emulation.cpp -o build/gpu/objects/emulation.o &
+  wait
+  g++ -shared build/gpu/objects/fake_cuda.o build/gpu/objects/emulation.o -pthread -o build/gpu/libcuda.so.1 || exit 1
+  library="$PWD/build/gpu/libcuda.so.1" fatbin="$PWD/build/gpu/libcuda.so.1"
+  seconds=$(( seconds < 20 ? seconds : 20 ))
+  say "checking by emulation"
+fi
+say "built ($(took))"
+
+# --- check ---
+seed=$(date +%s)
+# shellcheck disable=SC2086
+if QUETZAL_FAKE_CUDA_QUIET=1 build/gpu/check --library "$library" --fatbin "$fatbin" --seed "$seed" \
+    ${quick:+--quick} --json >"$out/check.json"; then
+  say "all $(grep -c '"ok": true' "$out/check.json") cases agree with their twins, seed $seed ($(took))"
+else
+  failed=1
+  say "some kernels differ from their twins, seed $seed:"
+  grep '"ok": false' "$out/check.json" >&2
+fi
+sanitizer="$(command -v compute-sanitizer || true)"
+if [ -z "$sanitizer" ] && [ -x /usr/local/cuda/bin/compute-sanitizer ]; then sanitizer=/usr/local/cuda/bin/compute-sanitizer; fi
+if [ "$library" = libcuda.so.1 ] && [ -z "$quick" ]; then
+  if [ -n "$sanitizer" ]; then
+    for tool in memcheck racecheck; do
+      if timeout 60 "$sanitizer" --tool "$tool" --error-exitcode 9 build/gpu/check --fatbin "$fatbin" \
+          --quick --seed "$seed" >"$out/$tool.txt" 2>&1; then
+        say "$tool is clean ($(took))"
+      else
+        code=$?
+        if [ "$code" = 124 ]; then say "$tool ran out of its 60 s"; else failed=1; say "$tool found faults, see $out/$tool.txt"; fi
+      fi
+    done
+  else
+    say "no compute-sanitizer: memcheck and racecheck did not run"
+  fi
+fi
+
+# --- measure ---
+if build/gpu/check --library "$library" --fatbin "$fatbin" --bench "$seconds" >"$out/bench.json"; then
+  say "measured kernels and models ($(took))"
+else
+  failed=1; say "the benchmark failed"
+fi
+echo null >"$out/torch.json"
+if [ -n "$gpu" ] && [ -z "$quick" ]; then
+  if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
+    if timeout 120 python3 infra/gpu/torch_decode.py >"$out/torch.json.new" 2>"$out/torch.txt"; then
+      mv "$out/torch.json.new" "$out/torch.json"; say "measured PyTorch ($(took))"
+    else say "PyTorch's decode loop failed, see $out/torch.txt"; fi
+  else
+    say "no PyTorch with CUDA: nothing to compare with"
+  fi
+fi
+echo null >"$out/demo.json"
+runtime=""
+for candidate in node_modules/@oven/bun-linux-x64/bin/bun "$(command -v bun || true)"; do
+  if [ -n "$candidate" ] && [ -x "$candidate" ]; then runtime="$candidate"; break; fi
+done
+headers=node_modules/node-api-headers/include
+if [ -n "$runtime" ] && [ -d "$headers" ]; then
+  if "$runtime" infra/gpu/demo_decode.ts --library "$library" --fatbin "$(realpath "$fatbin")" \
+      ${quick:+--quick} --json >"$out/demo.json.new" 2>"$out/demo.txt"; then
+    mv "$out/demo.json.new" "$out/demo.json"; say "ran the demo model through the engine ($(took))"
+  else
+    failed=1; say "the demo model failed: $(tail -3 "$out/demo.txt")"
+  fi
+else
+  say "no Bun or no Node-API headers: the engine did not run (deno task gpu --pack makes a pack)"
+fi
+
+# --- tell ---
+if command -v python3 >/dev/null; then
+  python3 infra/gpu/report.py "$out" ${json:+--json} || failed=1
+else
+  say "no python3: results lie in $out as check.json, bench.json, torch.json, demo.json"
+fi
+say "done in $(took)$([ "$failed" = 0 ] || echo ", with failures")"
+exit "$failed"

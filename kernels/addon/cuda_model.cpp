@@ -1,0 +1,389 @@
+#include "cuda_model.h"
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
+#include "model.h"
+
+namespace quetzal::cuda {
+namespace {
+
+constexpr int32_t attentionRowsMax = 256;  // rows whose splits lie in memory at once
+constexpr size_t graphsMax = 64;
+/// JavaScript engines take ArrayBuffers of at least this size.
+constexpr uint64_t pieceBytesMax = uint64_t{1} << 30;
+
+uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
+
+const char* describe(SampleStatus status) {
+  switch (status) {
+    case SampleStatus::logitsNotFinite: return "logits are not finite";
+    case SampleStatus::adjustedNotFinite: return "logits are not finite after bias and penalties";
+    case SampleStatus::allForbidden: return "all tokens are forbidden";
+    default: return "an unknown fault";
+  }
+}
+
+/// Few enough sizes that each is captured once, dense enough to waste little.
+int32_t bucketRows(int64_t rows, int64_t most) {
+  int64_t bucket = 1;
+  while (bucket < rows && bucket < 32) bucket *= 2;
+  if (bucket < rows) bucket = (rows + 31) / 32 * 32;
+  return static_cast<int32_t>(std::min(bucket, most));
+}
+
+}  // namespace
+
+CudaSetup& cudaSetup() {
+  static CudaSetup setup;
+  return setup;
+}
+
+Status probeDevice(DeviceFacts& facts, uint64_t& freeBytes) {
+  const Api* api = nullptr;
+  Device device = 0;
+  Handle context = nullptr;
+  QUETZAL_TRY(openApi(cudaSetup().library, api));
+  QUETZAL_TRY(findDevice(*api, 0, device, facts));
+  // The fake driver needs no kernels; a real one cannot do without.
+  if (!std::ifstream(cudaSetup().fatbin).good()) {
+    return failure("Cannot use CUDA: needs the kernels in %.300s, found nothing there. Run: deno "
+                   "task kernels --cuda", cudaSetup().fatbin.c_str());
+  }
+  QUETZAL_CUDA_TRY(*api, contextRetain(&context, device), "open the CUDA device");
+  Status status = check(*api, api->contextSet(context), "use the CUDA device");
+  size_t free = 0, total = 0;
+  if (status.isOk()) status = check(*api, api->memoryInfo(&free, &total), "ask for free memory");
+  api->contextRelease(device);
+  freeBytes = free;
+  return status;
+}
+
+CudaModel::~CudaModel() {
+  if (!api_ || !context_) return;
+  api_->contextSet(context_);
+  if (stream_.handle()) api_->streamSynchronize(stream_.handle());
+  dropGraphs();
+  if (begin_) api_->eventDestroy(begin_);
+  if (end_) api_->eventDestroy(end_);
+  if (module_) api_->moduleUnload(module_);
+}
+
+Status CudaModel::load() { return loadWith(nullptr); }
+
+Status CudaModel::loadWith(const DeviceWeights::Fill* fill) {
+  QUETZAL_TRY(makeDevicePlan(spec_, device_));
+  QUETZAL_TRY(openDevice());
+  QUETZAL_TRY(loadKernels());
+  weights_ = std::make_unique<DeviceWeights>(*api_, context_, spec_, plan_);
+  QUETZAL_TRY(fill ? weights_->makeRandom(*fill) : weights_->load());
+  return allocate();
+}
+
+Status CudaModel::openDevice() {
+  QUETZAL_TRY(openApi(cudaSetup().library, api_));
+  QUETZAL_TRY(findDevice(*api_, 0, deviceId_, facts_));
+  if (!facts_.hasManagedMemory) {
+    return failure("Cannot load model: needs a device whose managed memory the host can reach while "
+                   "kernels run, %.100s has none", facts_.name.c_str());
+  }
+  // Kept until the process ends: KV pieces may outlive the model.
+  QUETZAL_CUDA_TRY(*api_, contextRetain(&context_, deviceId_), "open the CUDA device");
+  QUETZAL_CUDA_TRY(*api_, contextSet(context_), "use the CUDA device");
+  QUETZAL_TRY(stream_.open(*api_));
+  QUETZAL_CUDA_TRY(*api_, eventCreate(&begin_, 0), "make an event");
+  QUETZAL_CUDA_TRY(*api_, eventCreate(&end_, 0), "make an event");
+  return {};
+}
+
+Status CudaModel::loadKernels() {
+  std::ifstream file(cudaSetup().fatbin, std::ios::binary);
+  image_.assign(std::istreambuf_iterator<char>(file), {});
+  if (image_.empty()) {
+    return failure("Cannot load model: needs the CUDA kernels in %.300s, found nothing there. Run: "
+                   "deno task kernels --cuda", cudaSetup().fatbin.c_str());
+  }
+  image_.push_back(0);
+  QUETZAL_CUDA_TRY(*api_, moduleLoad(&module_, image_.data()), "load the CUDA kernels");
+  for (size_t i = 0; i < kernelNames.size(); ++i) {
+    const Status status = check(*api_, api_->moduleFunction(&functions_[i], module_, kernelNames[i]),
+                                "find a CUDA kernel");
+    if (!status.isOk()) return {status.message + ": " + kernelNames[i]};
+  }
+  return {};
+}
+
+void CudaModel::layOut() {
+  const uint64_t rows = spec_.rowsMax, outRows = spec_.outRowsMax;
+  uint64_t at = 0;
+  const auto place = [&](uint64_t bytes) {
+    const uint64_t begin = at;
+    at += aligned(bytes);
+    return begin;
+  };
+  at_.tokenIds = place(rows * 4);
+  at_.positions = place(rows * 4);
+  at_.block = place(rows * 4);
+  at_.slot = place(rows * 4);
+  at_.lengths = place(rows * 4);
+  at_.tableBegin = place(rows * 4);
+  at_.outRowIndex = place(outRows * 4);
+  at_.ints = place(outRows * sampleIntWords * 4);
+  at_.floats = place(outRows * sampleFloatWords * 4);
+  at_.tables = at;
+  resultAt_.logprobs = aligned(outRows * 4);
+  resultAt_.topIds = resultAt_.logprobs + aligned(outRows * 4);
+  resultAt_.topLogprobs = resultAt_.topIds + aligned(outRows * sampleTopMax * 4);
+  resultAt_.statuses = resultAt_.topLogprobs + aligned(outRows * sampleTopMax * 4);
+  resultAt_.bytes = resultAt_.statuses + aligned(outRows * 4);
+}
+
+Status CudaModel::allocate() {
+  layOut();
+  uint64_t floats = 0;
+  for (const TensorSpec& tensor : spec_.tensors) {
+    tensorAt_.push_back(floats);
+    const uint64_t rows = tensor.rowKind == 0 ? spec_.rowsMax : spec_.outRowsMax;
+    floats += (rows * tensor.cols + 63) / 64 * 64;
+  }
+  QUETZAL_TRY(activations_.allocate(*api_, floats * 4, "activations"));
+
+  const uint64_t values = static_cast<uint64_t>(spec_.rowsMax) * (device_.preparedCols + 32);
+  preparedScales_ = aligned(values);
+  preparedSums_ = preparedScales_ + aligned(values / 8);
+  preparedHalves_ = preparedSums_ + aligned(values / 4);
+  preparedRowScales_ = preparedHalves_ + aligned(values * 2);
+  QUETZAL_TRY(prepared_.allocate(*api_, preparedRowScales_ + spec_.rowsMax * 4, "prepared inputs"));
+
+  uint64_t ropeBytes = 0;
+  for (const RopeFrequencies& rope : device_.ropes) {
+    ropeAt_.push_back(ropeBytes);
+    ropeBytes += aligned(rope.rotated / 2 * 8) + 2 * aligned(spec_.rowsMax * (rope.rotated / 2) * 4);
+  }
+  QUETZAL_TRY(ropes_.allocate(*api_, ropeBytes, "rotations"));
+  for (size_t i = 0; i < device_.ropes.size(); ++i) {
+    const RopeFrequencies& rope = device_.ropes[i];
+    std::vector<double> frequencies;
+    for (int32_t k = 0; k < rope.rotated / 2; ++k) {
+      const double divisor = rope.divisors < 0 ? 1.0 : weights_->hostVector(rope.divisors)[k];
+      frequencies.push_back(std::pow(double{rope.base}, -2.0 * k / rope.rotated) * rope.scale / divisor);
+    }
+    QUETZAL_CUDA_TRY(*api_, copyIn(ropes_.pointer() + ropeAt_[i], frequencies.data(),
+                                   frequencies.size() * 8, stream_.handle()), "copy frequencies");
+    QUETZAL_CUDA_TRY(*api_, streamSynchronize(stream_.handle()), "copy frequencies");
+  }
+
+  const int64_t tokensMax = spec_.kv.blocks * spec_.kv.blockTokens;
+  uint64_t splits = 1;
+  while (splits < splitsMax && static_cast<int64_t>(splits) * splitTokensMin < tokensMax) splits *= 2;
+  const uint64_t parts =
+      std::min<uint64_t>(spec_.rowsMax, attentionRowsMax) * device_.headsMax * splits;
+  partialState_ = aligned(parts * spec_.kv.headDim * 4);
+  QUETZAL_TRY(attention_.allocate(*api_, partialState_ + parts * 8, "splits of attention"));
+  QUETZAL_TRY(sampling_.allocate(*api_, static_cast<uint64_t>(spec_.outRowsMax) * plan_.vocabOut * 4,
+                                 "sampling"));
+  QUETZAL_TRY(results_.allocate(*api_, resultAt_.bytes, "results"));
+  QUETZAL_TRY(found_.allocate(*api_, resultAt_.bytes));
+  QUETZAL_TRY(growTables(static_cast<uint64_t>(spec_.rowsMax) * 64));
+
+  kv_ = std::make_shared<KvPieces>(*api_, context_);
+  const uint64_t blockBytes = static_cast<uint64_t>(spec_.kv.blockHalves()) * 2;
+  kv_->bytes = blockBytes * spec_.kv.blocks;
+  kv_->pieceBytes = std::max<uint64_t>(pieceBytesMax / blockBytes, 1) * blockBytes;
+  QUETZAL_TRY(kv_->memory.allocate(*api_, kv_->bytes, "the KV pool", true));
+  // Written by the device first, so that its pages are there and not on the host.
+  QUETZAL_CUDA_TRY(*api_, fill(kv_->memory.pointer(), 0, kv_->bytes, stream_.handle()),
+                   "clear the KV pool");
+  QUETZAL_CUDA_TRY(*api_, streamSynchronize(stream_.handle()), "clear the KV pool");
+  return {};
+}
+
+/// Block tables, histories and biases lie behind the fixed part; graphs know the address.
+Status CudaModel::growTables(uint64_t words) {
+  if (words <= tableWords_) return {};
+  dropGraphs();
+  tableWords_ = std::max(words, 2 * tableWords_);
+  const uint64_t bytes = at_.tables + tableWords_ * 4;
+  QUETZAL_TRY(step_.allocate(*api_, bytes, "the step's input"));
+  return staging_.allocate(*api_, bytes);
+}
+
+Status CudaModel::sleep() {
+  QUETZAL_CUDA_TRY(*api_, contextSet(context_), "use the CUDA device");
+  dropGraphs();
+  return weights_->sleep();
+}
+
+Status CudaModel::wake() {
+  QUETZAL_CUDA_TRY(*api_, contextSet(context_), "use the CUDA device");
+  return weights_->wake();
+}
+
+CudaModel::Bucket CudaModel::bucketOf(const StepInput& in) const {
+  int32_t splits = 1;
+  for (int64_t i = 0; i < in.sequences; ++i) {
+    const int32_t* entry = &in.sequenceTable[4 * i];
+    const int32_t length = entry[2] + entry[1];
+    const int32_t per = splitTokensOf(length);
+    while (splits < (length + per - 1) / per) splits *= 2;
+  }
+  const int32_t outRows = in.outRows == 0 ? 0 : bucketRows(in.outRows, spec_.outRowsMax);
+  return {bucketRows(in.rows, spec_.rowsMax), outRows, splits};
+}
+
+Status CudaModel::fill(const StepInput& in, const Bucket& bucket) {
+  const uint64_t words = in.blockTables.size() + in.history.size() + 2 * in.biasIds.size() + 1;
+  QUETZAL_TRY(growTables(words));
+  const RowPlaces places = placeRows(spec_.kv, in);
+  const auto put = [&](uint64_t offset, int64_t count, int64_t padded, const int32_t* from,
+                       int32_t padding) {
+    auto* to = staging_.as<int32_t>(offset);
+    std::copy(from, from + count, to);
+    std::fill(to + count, to + padded, padding);
+  };
+  put(at_.tokenIds, in.rows, bucket.rows, in.tokenIds.data(), 0);
+  put(at_.positions, in.rows, bucket.rows, in.positions.data(), 0);
+  put(at_.block, in.rows, bucket.rows, places.block.data(), -1);
+  put(at_.slot, in.rows, bucket.rows, places.slot.data(), 0);
+  put(at_.outRowIndex, in.outRows, bucket.outRows, in.outRowIndex.data(), -1);
+  auto* lengths = staging_.as<int32_t>(at_.lengths);
+  auto* begins = staging_.as<int32_t>(at_.tableBegin);
+  std::fill(lengths, lengths + bucket.rows, 0);
+  std::fill(begins, begins + bucket.rows, 0);
+  for (int64_t i = 0; i < in.sequences; ++i) {
+    const int32_t* entry = &in.sequenceTable[4 * i];
+    for (int32_t row = 0; row < entry[1]; ++row) {
+      lengths[entry[0] + row] = entry[2] + row + 1;
+      begins[entry[0] + row] = entry[3];
+    }
+  }
+  // Tables: block ids, then histories, bias ids and bias values.
+  auto* tables = staging_.as<int32_t>(at_.tables);
+  const auto historyAt = static_cast<int32_t>(in.blockTables.size());
+  const auto biasAt = historyAt + static_cast<int32_t>(in.history.size());
+  const auto valueAt = biasAt + static_cast<int32_t>(in.biasIds.size());
+  std::copy(in.blockTables.begin(), in.blockTables.end(), tables);
+  std::copy(in.history.begin(), in.history.end(), tables + historyAt);
+  std::copy(in.biasIds.begin(), in.biasIds.end(), tables + biasAt);
+  std::memcpy(tables + valueAt, in.biasValues.data(),
+              std::min(in.biasValues.size(), in.biasIds.size()) * 4);
+  for (int32_t row = 0; row < bucket.outRows; ++row) {
+    auto* ints = staging_.as<int32_t>(at_.ints) + row * sampleIntWords;
+    auto* floats = staging_.as<float>(at_.floats) + row * sampleFloatWords;
+    if (row >= in.outRows) {
+      const int32_t greedy[sampleIntWords] = {0, -1};
+      const float plain[sampleFloatWords] = {0, 1, 0, 0, 0, 1, -INFINITY};
+      std::memcpy(ints, greedy, sizeof greedy);
+      std::memcpy(floats, plain, sizeof plain);
+      continue;
+    }
+    std::memcpy(ints, &in.samplingInts[row * samplingIntWords], samplingIntWords * 4);
+    std::memcpy(floats, &in.samplingFloats[row * samplingFloatWords], samplingFloatWords * 4);
+    // Spans count entries: a history entry has two words.
+    ints[9] = valueAt + ints[7];
+    ints[5] = historyAt + 2 * ints[5];
+    ints[7] = biasAt + ints[7];
+    floats[6] = floats[2] > 0 ? std::log(floats[2]) : -INFINITY;
+  }
+  usedBytes_ = at_.tables + words * 4;
+  return {};
+}
+
+void CudaModel::dropGraphs() {
+  for (const auto& [bucket, graph] : graphs_) api_->graphExecDestroy(graph);
+  graphs_.clear();
+}
+
+Status CudaModel::graphOf(const Bucket& bucket, Handle& graph) {
+  if (const auto found = graphs_.find(bucket); found != graphs_.end()) {
+    graph = found->second;
+    return {};
+  }
+  if (graphs_.size() >= graphsMax) dropGraphs();
+  constexpr int threadLocal = 1;
+  Handle captured = nullptr;
+  QUETZAL_CUDA_TRY(*api_, captureBegin(stream_.handle(), threadLocal), "capture a step");
+  const Status launched = launchAll(bucket);
+  const Status ended = check(*api_, api_->captureEnd(stream_.handle(), &captured), "capture a step");
+  Status status = launched.isOk() ? ended : launched;
+  if (status.isOk()) {
+    status = check(*api_, api_->graphInstantiate(&graph, captured, 0), "make a graph of a step");
+  }
+  if (captured) api_->graphDestroy(captured);
+  if (status.isOk()) graphs_[bucket] = graph;
+  return status;
+}
+
+Status CudaModel::step(const StepInput& input, bool wantsLogits, StepResult& result) {
+  if (!lost_.empty()) return {lost_};
+  if (weights_->isAsleep()) return failure("Cannot step: the model is asleep");
+  const Status ready = check(*api_, api_->contextSet(context_), "use the CUDA device");
+  const Status status = ready.isOk() ? run(input, wantsLogits, result) : ready;
+  if (status.isOk()) return status;
+  // A batch that cannot be sampled leaves the device well; anything else does not.
+  if (status.message.starts_with("Cannot sample")) return status;
+  lost_ = "Cannot step: the CUDA device " + facts_.name + " is lost (" + status.message +
+      "); the worker needs a new process";
+  return {lost_};
+}
+
+Status CudaModel::run(const StepInput& input, bool wantsLogits, StepResult& result) {
+  const Bucket bucket = bucketOf(input);
+  Handle graph = nullptr;
+  QUETZAL_TRY(fill(input, bucket));
+  QUETZAL_TRY(graphOf(bucket, graph));
+  QUETZAL_CUDA_TRY(*api_, copyIn(step_.pointer(), staging_.as<void>(), usedBytes_, stream_.handle()),
+                   "copy the step's input");
+  QUETZAL_CUDA_TRY(*api_, eventRecord(begin_, stream_.handle()), "time a step");
+  QUETZAL_CUDA_TRY(*api_, graphLaunch(graph, stream_.handle()), "run a step");
+  QUETZAL_CUDA_TRY(*api_, eventRecord(end_, stream_.handle()), "time a step");
+  return readResults(input, wantsLogits, result);
+}
+
+Status CudaModel::readResults(const StepInput& in, bool wantsLogits, StepResult& result) {
+  QUETZAL_CUDA_TRY(*api_, copyOut(found_.as<void>(), results_.pointer(), resultAt_.bytes,
+                                  stream_.handle()), "read the step's tokens");
+  if (wantsLogits && plan_.logits >= 0) {
+    result.logits.resize(in.outRows * plan_.vocabOut);
+    if (!result.logits.empty()) {
+      QUETZAL_CUDA_TRY(*api_, copyOut(result.logits.data(),
+                                      reinterpret_cast<DevicePointer>(tensor(plan_.logits)),
+                                      result.logits.size() * 4, stream_.handle()), "read logits");
+    }
+  }
+  QUETZAL_CUDA_TRY(*api_, streamSynchronize(stream_.handle()), "finish a step");
+  float ms = 0;
+  QUETZAL_CUDA_TRY(*api_, eventElapsed(&ms, begin_, end_), "time a step");
+  result.deviceUs = double{ms} * 1000;
+  result.bytesRead = bytesRead(in);
+  std::memcpy(result.tokens.data(), found_.as<void>(), in.outRows * 4);
+  std::memcpy(result.logprobs.data(), found_.as<void>(resultAt_.logprobs), in.outRows * 4);
+  std::memcpy(result.topIds.data(), found_.as<void>(resultAt_.topIds),
+              in.outRows * sampleTopMax * 4);
+  std::memcpy(result.topLogprobs.data(), found_.as<void>(resultAt_.topLogprobs),
+              in.outRows * sampleTopMax * 4);
+  const auto* statuses = found_.as<int32_t>(resultAt_.statuses);
+  for (int64_t row = 0; row < in.outRows && plan_.logits >= 0; ++row) {
+    if (statuses[row] == 0) continue;
+    return failure("Cannot sample out row %lld (row %d): needs finite logits and an allowed token, "
+                   "%s", static_cast<long long>(row), in.outRowIndex[row],
+                   describe(static_cast<SampleStatus>(statuses[row])));
+  }
+  return {};
+}
+
+/// Weights once, and the KV that each row sees.
+double CudaModel::bytesRead(const StepInput& in) const {
+  double tokens = 0;
+  for (int64_t i = 0; i < in.sequences; ++i) {
+    const int32_t* entry = &in.sequenceTable[4 * i];
+    tokens += (entry[2] + (entry[1] + 1) / 2.0) * entry[1];
+  }
+  return static_cast<double>(weights_->bytes()) +
+      tokens * static_cast<double>(spec_.kv.layers * 4 * spec_.kv.kvHeads * spec_.kv.headDim);
+}
+
+}  // namespace quetzal::cuda

@@ -1,0 +1,353 @@
+// Choosing tokens, a block per out row, without sorting the vocabulary.
+//
+// The order of the steps is the CPU's: bias, penalties, then argmax (temperature 0) or
+// temperature, min_p, top_k, top_p and one Philox draw over what is kept, in order of id.
+// Ranks are by adjusted logit, lower ids first among equals. top_k and top_p look for the
+// last kept logit by a radix select over order-preserving keys; of the ids that share it,
+// the lowest are kept.
+//
+// Probabilities are summed as 2^-40ths in 64-bit integers: exact and the same in whatever
+// order threads come, where float sums would differ from run to run.
+#include "../include/philox.h"
+#include "device.h"
+
+namespace quetzal::cuda {
+
+using Mass = unsigned long long;
+
+constexpr int32_t statusOk = 0, statusLogitsNotFinite = 1, statusAdjustedNotFinite = 2,
+                  statusAllForbidden = 3;
+constexpr int sampleWarps = sampleThreads / 32;
+
+/// Larger floats have larger keys.
+static __device__ __forceinline__ uint32_t keyOf(float x) {
+  const uint32_t bits = floatToBits(x == 0 ? 0.0f : x);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+static __device__ __forceinline__ Mass rankOf(float x, int32_t id) {
+  return static_cast<Mass>(keyOf(x)) << 32 | (0xffffffffu - static_cast<uint32_t>(id));
+}
+
+static __device__ __forceinline__ int32_t idOf(Mass rank) {
+  return static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(rank));
+}
+
+struct SampleShared {
+  float* floats;   // [warps]
+  double* doubles; // [warps]
+  Mass* masses;    // [warps]
+  Mass* bins;      // [256]
+  Mass* found;     // [2]
+};
+
+static __device__ __forceinline__ Mass maxRank(Mass own, const SampleShared& shared) {
+  return blockReduce(own, shared.masses, [](Mass a, Mass b) { return a > b ? a : b; });
+}
+
+/// What is kept: rank by key, with the last id of those whose key is the threshold.
+struct Kept {
+  const float* x;
+  float max, temperature, floor;
+  uint32_t threshold;
+  int32_t lastTie;
+
+  __device__ __forceinline__ bool isAllowed(int32_t id) const {
+    return (x[id] - max) / temperature >= floor;
+  }
+  __device__ __forceinline__ bool isKept(int32_t id) const {
+    const uint32_t key = keyOf(x[id]);
+    return isAllowed(id) && (key > threshold || (key == threshold && id <= lastTie));
+  }
+  __device__ __forceinline__ Mass massOf(int32_t id) const {
+    return static_cast<Mass>(expf((x[id] - max) / temperature) * 1099511627776.0f);  // 2^40
+  }
+};
+
+template <typename Weight>
+static __device__ __forceinline__ Mass totalOf(int32_t vocab, const SampleShared& shared,
+                                               Weight weight) {
+  Mass own = 0;
+  for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) own += weight(id);
+  return blockReduce(own, shared.masses, [](Mass a, Mass b) { return a + b; });
+}
+
+struct Selected {
+  uint32_t key;
+  Mass above;  // weight of the keys above it
+};
+
+/// The largest key such that keys from it upwards weigh at least `target`.
+template <typename Weight>
+static __device__ __forceinline__ Selected selectKey(const float* x, int32_t vocab, Mass target,
+                                                     const SampleShared& shared, Weight weight) {
+  uint32_t prefix = 0;
+  Mass above = 0;
+  for (int shift = 24; shift >= 0; shift -= 8) {
+    for (int i = threadIdx.x; i < 256; i += sampleThreads) shared.bins[i] = 0;
+    __syncthreads();
+    for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
+      const uint32_t key = keyOf(x[id]);
+      if (shift < 24 && key >> (shift + 8) != prefix >> (shift + 8)) continue;
+      const Mass own = weight(id);
+      if (own > 0) atomicAdd(&shared.bins[key >> shift & 255], own);
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      int bin = 255;
+      while (bin > 0 && above + shared.bins[bin] < target) above += shared.bins[bin--];
+      shared.found[0] = above;
+      shared.found[1] = static_cast<Mass>(bin);
+    }
+    __syncthreads();
+    above = shared.found[0];
+    prefix |= static_cast<uint32_t>(shared.found[1]) << shift;
+    __syncthreads();
+  }
+  return {prefix, above};
+}
+
+/// The lowest id whose weight, with that of all lower ids, exceeds `target`; the last id
+/// that weighs anything when none does.
+template <typename Weight>
+static __device__ __forceinline__ int32_t crossingId(int32_t vocab, Mass target,
+                                                     const SampleShared& shared, Weight weight) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int32_t share = (vocab + sampleWarps * 32 - 1) / (sampleWarps * 32) * 32;
+  const int32_t begin = warp * share, end = begin + share < vocab ? begin + share : vocab;
+  Mass own = 0;
+  for (int32_t id = begin + lane; id < end; id += 32) own += weight(id);
+  for (int offset = 16; offset > 0; offset >>= 1) own += __shfl_xor_sync(allLanes, own, offset);
+  __syncthreads();
+  if (lane == 0) shared.masses[warp] = own;
+  if (threadIdx.x == 0) shared.found[0] = shared.found[1] = 0;
+  __syncthreads();
+  Mass before = 0;
+  for (int i = 0; i < warp; ++i) before += shared.masses[i];
+  if (before <= target && before + own > target) {
+    for (int32_t base = begin; base < end; base += 32) {
+      const int32_t id = base + lane;
+      Mass sum = id < end ? weight(id) : 0;
+      for (int offset = 1; offset < 32; offset <<= 1) {
+        const Mass below = __shfl_up_sync(allLanes, sum, offset);
+        if (lane >= offset) sum += below;
+      }
+      const uint32_t crossed = __ballot_sync(allLanes, before + sum > target);
+      if (crossed != 0) {
+        // The lowest lane that crossed speaks.
+        if (lane == 0 || !(crossed >> (lane - 1) & 1u)) {
+          if (crossed >> lane & 1u) shared.found[0] = static_cast<Mass>(id) + 1;
+        }
+        break;
+      }
+      before += __shfl_sync(allLanes, sum, 31);
+    }
+  }
+  __syncthreads();
+  const Mass found = shared.found[0];
+  __syncthreads();
+  if (found > 0) return static_cast<int32_t>(found - 1);
+  Mass last = 0;
+  for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
+    if (weight(id) > 0) last = static_cast<Mass>(id) + 1;
+  }
+  return static_cast<int32_t>(maxRank(last, shared)) - 1;
+}
+
+static __device__ __forceinline__ int32_t lastTieOf(const Kept& kept, int32_t vocab, Mass ties,
+                                                    const SampleShared& shared) {
+  return crossingId(vocab, ties - 1, shared, [&](int32_t id) -> Mass {
+    return keyOf(kept.x[id]) == kept.threshold && kept.isAllowed(id) && id <= kept.lastTie ? 1 : 0;
+  });
+}
+
+static __device__ __forceinline__ int32_t drawToken(Kept kept, const int32_t* ints,
+                                                    const float* floats, int32_t vocab,
+                                                    const SampleShared& shared) {
+  const int32_t topK = ints[0];
+  const float topP = floats[1];
+  if (topK > 0) {
+    const Mass allowed =
+        totalOf(vocab, shared, [&](int32_t id) -> Mass { return kept.isAllowed(id) ? 1 : 0; });
+    const Mass wanted = static_cast<Mass>(topK) < allowed ? static_cast<Mass>(topK) : allowed;
+    const Selected last = selectKey(kept.x, vocab, wanted, shared, [&](int32_t id) -> Mass {
+      return kept.isAllowed(id) ? 1 : 0;
+    });
+    kept.threshold = last.key;
+    kept.lastTie = lastTieOf(kept, vocab, wanted - last.above, shared);
+  }
+  const auto keptMass = [&](int32_t id) -> Mass { return kept.isKept(id) ? kept.massOf(id) : 0; };
+  if (topP < 1) {
+    const Mass total = totalOf(vocab, shared, keptMass);
+    const double share = static_cast<double>(topP) * static_cast<double>(total);
+    Mass wanted = static_cast<Mass>(share);
+    if (static_cast<double>(wanted) < share) ++wanted;
+    wanted = wanted < 1 ? 1 : wanted > total ? total : wanted;
+    const Selected last = selectKey(kept.x, vocab, wanted, shared, keptMass);
+    // All ties have the same logit and so the same mass.
+    const uint32_t bits = last.key & 0x80000000u ? last.key & 0x7fffffffu : ~last.key;
+    const float logit = bitsToFloat(bits);
+    const auto each =
+        static_cast<Mass>(expf((logit - kept.max) / kept.temperature) * 1099511627776.0f);
+    const Mass ties = each > 0 ? (wanted - last.above + each - 1) / each : 1;
+    if (last.key != kept.threshold) kept.lastTie = vocab;
+    kept.threshold = last.key;
+    kept.lastTie = lastTieOf(kept, vocab, ties, shared);
+  }
+  const Mass total = totalOf(vocab, shared, keptMass);
+  const uint64_t seed = static_cast<uint64_t>(static_cast<uint32_t>(ints[3])) << 32 |
+      static_cast<uint32_t>(ints[2]);
+  const double u = uniformOf(seed, static_cast<uint32_t>(ints[4]));
+  auto target = static_cast<Mass>(u * static_cast<double>(total));
+  if (total > 0 && target >= total) target = total - 1;
+  return crossingId(vocab, target, shared, keptMass);
+}
+
+/// bias and penalties, into `adjusted`.
+static __device__ __forceinline__ void adjustLogits(const SampleArgs& args, const float* logits,
+                                                    const int32_t* ints, const float* floats,
+                                                    float* adjusted) {
+  for (int32_t id = threadIdx.x; id < args.vocab; id += sampleThreads) adjusted[id] = logits[id];
+  __syncthreads();
+  const int32_t *biasIds = args.tables + ints[7], *biasValues = args.tables + ints[9];
+  // Ids may repeat in a bias list, so one thread adds them in order.
+  if (threadIdx.x == 0) {
+    for (int32_t i = 0; i < ints[8]; ++i) {
+      adjusted[biasIds[i]] += bitsToFloat(static_cast<uint32_t>(biasValues[i]));
+    }
+  }
+  __syncthreads();
+  const float presence = floats[3], frequency = floats[4], repetition = floats[5];
+  for (int32_t i = threadIdx.x; i < ints[6]; i += sampleThreads) {
+    const int32_t id = args.tables[ints[5] + 2 * i], count = args.tables[ints[5] + 2 * i + 1];
+    float logit = adjusted[id];
+    logit = logit > 0 ? logit / repetition : logit * repetition;
+    adjusted[id] = logit - (frequency * static_cast<float>(count) + (count > 0 ? presence : 0.0f));
+  }
+  __syncthreads();
+}
+
+extern "C" __global__ void __launch_bounds__(sampleThreads) sample_rows(const SampleArgs args) {
+  Shared memory;
+  SampleShared shared;
+  shared.floats = memory.take<float>(sampleWarps);
+  shared.doubles = memory.take<double>(sampleWarps);
+  shared.masses = memory.take<Mass>(sampleWarps);
+  shared.bins = memory.take<Mass>(256);
+  shared.found = memory.take<Mass>(2);
+  waitForKernelBefore();
+  letNextKernelStart();
+  const int64_t row = blockIdx.x;
+  const int32_t vocab = args.vocab;
+  const float* logits = args.logits + row * vocab;
+  const int32_t* ints = args.ints + row * sampleIntWords;
+  const float* floats = args.floats + row * sampleFloatWords;
+  int32_t* topIds = args.topIds + row * sampleTopMax;
+  float* topLogprobs = args.topLogprobs + row * sampleTopMax;
+  if (threadIdx.x == 0) {
+    args.tokens[row] = -1;
+    args.logprobs[row] = 0;
+    args.statuses[row] = statusOk;
+  }
+  for (int i = threadIdx.x; i < sampleTopMax; i += sampleThreads) {
+    topIds[i] = -1;
+    topLogprobs[i] = 0;
+  }
+
+  float worst = 0;
+  Mass best = 0;
+  for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
+    const float x = logits[id];
+    if ((floatToBits(x) & 0x7f800000u) == 0x7f800000u) worst = 1;
+    const Mass rank = rankOf(x, id);
+    best = rank > best ? rank : best;
+  }
+  if (blockMax(worst, shared.floats) > 0) {
+    if (threadIdx.x == 0) args.statuses[row] = statusLogitsNotFinite;
+    return;
+  }
+  best = maxRank(best, shared);
+  const float rawMax = logits[idOf(best)];
+  double own = 0;
+  for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
+    own += static_cast<double>(expf(logits[id] - rawMax));
+  }
+  const double sum = blockReduce(own, shared.doubles, [](double a, double b) { return a + b; });
+  const double logTotal = static_cast<double>(rawMax) + log(sum);
+
+  Mass previous = ~Mass{0};
+  for (int32_t i = 0; i < ints[1] && i < vocab; ++i) {
+    Mass next = 0;
+    for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
+      const Mass rank = rankOf(logits[id], id);
+      if (rank < previous && rank > next) next = rank;
+    }
+    previous = maxRank(next, shared);
+    if (threadIdx.x == 0) {
+      topIds[i] = idOf(previous);
+      topLogprobs[i] = static_cast<float>(static_cast<double>(logits[idOf(previous)]) - logTotal);
+    }
+  }
+
+  const float* x = logits;
+  float max = rawMax;
+  const bool isAdjusted = ints[8] > 0 ||
+      (ints[6] > 0 && (floats[5] != 1 || floats[3] != 0 || floats[4] != 0));
+  if (isAdjusted) {
+    float* adjusted = args.adjusted + row * vocab;
+    adjustLogits(args, logits, ints, floats, adjusted);
+    x = adjusted;
+    worst = 0;
+    best = 0;
+    for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
+      if (x[id] != x[id] || x[id] == INFINITY) worst = 1;
+      const Mass rank = rankOf(x[id], id);
+      best = rank > best ? rank : best;
+    }
+    const bool isFaulty = blockMax(worst, shared.floats) > 0;
+    best = maxRank(best, shared);
+    max = x[idOf(best)];
+    if (isFaulty || max == -INFINITY) {
+      if (threadIdx.x == 0) {
+        args.statuses[row] = isFaulty ? statusAdjustedNotFinite : statusAllForbidden;
+      }
+      return;
+    }
+  }
+
+  int32_t token = idOf(best);
+  if (floats[0] > 0) {
+    const Kept all = {x, max, floats[0], floats[6], 0, vocab};
+    token = drawToken(all, ints, floats, vocab, shared);
+  }
+  if (threadIdx.x == 0) {
+    args.tokens[row] = token;
+    args.logprobs[row] = static_cast<float>(static_cast<double>(logits[token]) - logTotal);
+  }
+}
+
+/// A warp for each sequence.
+extern "C" __global__ void __launch_bounds__(32) verify_drafts(const VerifyArgs args) {
+  waitForKernelBefore();
+  letNextKernelStart();
+  const int32_t* span = args.spans + 3 * blockIdx.x;
+  const int32_t lane = threadIdx.x;
+  int32_t accepted = span[1];
+  for (int32_t begin = 0; begin < span[1]; begin += 32) {
+    const int32_t i = begin + lane;
+    const bool differs =
+        i < span[1] && args.tokens[span[0] + i] != args.drafts[span[2] + i];
+    const uint32_t found = __ballot_sync(allLanes, differs);
+    if (found == 0) continue;
+    int32_t first = 0;
+    while (!(found >> first & 1u)) ++first;
+    accepted = begin + first;
+    break;
+  }
+  if (lane == 0) {
+    args.accepted[blockIdx.x] = accepted;
+    args.next[blockIdx.x] = args.tokens[span[0] + accepted];
+  }
+}
+
+}  // namespace quetzal::cuda
