@@ -36,10 +36,7 @@ import {
   containerdSpec,
   importImages,
 } from "./node/containerd.ts";
-import {
-  type KernelSettings,
-  readKernelSettings,
-} from "./node/kernel_settings.ts";
+import { readKernelSettings } from "./node/kernel_settings.ts";
 import { removeLeftovers } from "./node/leftovers.ts";
 import { createNetwork } from "./node/network.ts";
 import { nodeObstacles } from "./node/obstacles.ts";
