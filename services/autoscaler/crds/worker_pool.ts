@@ -68,7 +68,7 @@ const runtime = object({
     min: 1,
     max: 65_536,
   })),
-  isa: optional(choice(["avx2", "avx512", "avx512-vnni"], {
+  isa: optional(choice(["avx2", "avx512"], {
     description: "Instruction set of the CPU kernels; the best one unless set.",
   })),
   modelMemory: optional(quantity({
