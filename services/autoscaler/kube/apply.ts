@@ -193,20 +193,44 @@ function conflictsOf(reason: unknown): FieldConflict[] {
 
 /**
  * The object without one field, named as the server names it:
- * `.spec.template.spec.containers[name="worker"].image`.
+ * `.spec.template.spec.containers[name="worker"].image`. Names of labels hold
+ * dots too, so the path is read along the object's own keys.
  */
 export function withoutField(object: KubeObject, field: string): KubeObject {
-  const steps = [...field.matchAll(/\.([^.[\]]+)|\[([^\]]*)\]/g)].map((match) =>
-    match[1] !== undefined
-      ? { key: match[1] }
-      : { selector: selectorOf(match[2]) }
-  );
-  return drop(object, steps) as KubeObject;
+  return drop(object, field) as KubeObject;
 }
 
-type Step =
-  | { readonly key: string }
-  | { readonly selector: Readonly<Record<string, unknown>> };
+function drop(value: unknown, path: string): unknown {
+  if (Array.isArray(value)) return dropItem(value, path);
+  if (typeof value !== "object" || value === null) return value;
+  const key = Object.keys(value)
+    .filter((name) => isStep(path, name))
+    .sort((a, b) => b.length - a.length)[0];
+  if (key === undefined) return value;
+  const { [key]: child, ...others } = value as Record<string, unknown>;
+  const rest = path.slice(key.length + 1);
+  return rest === "" ? others : { ...others, [key]: drop(child, rest) };
+}
+
+function isStep(path: string, name: string): boolean {
+  const next = path[name.length + 1];
+  return path.startsWith(`.${name}`) &&
+    (next === undefined || next === "." || next === "[");
+}
+
+function dropItem(items: readonly unknown[], path: string): unknown {
+  const [whole, selector] = /^\[([^\]]*)\]/.exec(path) ?? ["", ""];
+  if (whole === "") return items;
+  const wanted = Object.entries(selectorOf(selector));
+  const rest = path.slice(whole.length);
+  const isMeant = (item: unknown) =>
+    wanted.every(([key, value]) =>
+      (item as Record<string, unknown> | null)?.[key] === value
+    );
+  return rest === ""
+    ? items.filter((item) => !isMeant(item))
+    : items.map((item) => isMeant(item) ? drop(item, rest) : item);
+}
 
 /** `containerPort=50071,protocol="TCP"` */
 function selectorOf(text: string): Record<string, unknown> {
@@ -222,26 +246,4 @@ function selectorOf(text: string): Record<string, unknown> {
       }
     }),
   );
-}
-
-function drop(value: unknown, steps: readonly Step[]): unknown {
-  const [step, ...rest] = steps;
-  if (step === undefined || typeof value !== "object" || value === null) {
-    return value;
-  }
-  if ("key" in step) {
-    const { [step.key]: child, ...others } = value as Record<string, unknown>;
-    if (rest.length === 0) return others;
-    return child === undefined
-      ? value
-      : { ...others, [step.key]: drop(child, rest) };
-  }
-  if (!Array.isArray(value)) return value;
-  const isMeant = (item: unknown) =>
-    Object.entries(step.selector).every(([key, wanted]) =>
-      (item as Record<string, unknown> | null)?.[key] === wanted
-    );
-  return rest.length === 0
-    ? value.filter((item) => !isMeant(item))
-    : value.map((item) => isMeant(item) ? drop(item, rest) : item);
 }
