@@ -33,6 +33,8 @@ export function workerRecord(
     address: "10.0.0.1:50051",
     startedAtMs: 1_700_000_000_000,
     draining: false,
+    memoryBytesTotal: 0,
+    memoryBytesFree: 0,
     models: [],
     ...rest,
   };

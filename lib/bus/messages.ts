@@ -1,10 +1,11 @@
 import { z } from "zod";
-import type {
-  KvDump,
-  KvEvent,
-  TrafficReport,
-  WakeMessage,
-  WorkerRecord,
+import {
+  type KvDump,
+  type KvEvent,
+  type TrafficReport,
+  type WakeMessage,
+  workerModelStates,
+  type WorkerRecord,
 } from "./types.ts";
 
 const count = z.int().nonnegative();
@@ -32,8 +33,13 @@ export const schemas = {
     startedAtMs: z.number(),
     draining: z.boolean(),
     metricsAddress: name.optional(),
+    podName: name.optional(),
+    // Workers of the release before say neither memory nor state: theirs serve.
+    memoryBytesTotal: count.default(0),
+    memoryBytesFree: count.default(0),
     models: z.array(z.object({
       model: name,
+      state: z.enum(workerModelStates).default("running"),
       fingerprint: z.string(),
       contextLength: count,
       blockTokens: count,
@@ -41,6 +47,8 @@ export const schemas = {
       blocksFree: count,
       running: count,
       waiting: count,
+      weightBytes: count.default(0),
+      kvBytes: count.default(0),
       prefillTokensPerS: rate,
       decodeTokensPerS: rate,
     })).readonly(),

@@ -15,11 +15,32 @@ export interface WorkerRecord {
   readonly draining: boolean;
   /** host:port of its /metrics; absent from workers that do not say. */
   readonly metricsAddress?: string;
+  /** The pod it runs in; absent outside Kubernetes. */
+  readonly podName?: string;
+  /** What models may take together; 0 from workers that do not say. */
+  readonly memoryBytesTotal: number;
+  /** That, less what its models take now. */
+  readonly memoryBytesFree: number;
+  /** Empty is valid: such a worker waits for `WorkerControl.Load`. */
   readonly models: readonly WorkerModel[];
 }
 
+/** Only a running model takes sequences. */
+export type WorkerModelState = typeof workerModelStates[number];
+
+export const workerModelStates = [
+  "loading",
+  "running",
+  "asleep",
+  "waking",
+  "failed",
+  "unloading",
+] as const;
+
 export interface WorkerModel {
   readonly model: string;
+  readonly state: WorkerModelState;
+  /** Empty until the model was loaded once; so are the numbers below 0. */
   readonly fingerprint: string;
   readonly contextLength: number;
   readonly blockTokens: number;
@@ -27,6 +48,9 @@ export interface WorkerModel {
   readonly blocksFree: number;
   readonly running: number;
   readonly waiting: number;
+  /** What it holds in the worker's memory budget now. */
+  readonly weightBytes: number;
+  readonly kvBytes: number;
   /** Measured over the last seconds; 0 before any. */
   readonly prefillTokensPerS: number;
   readonly decodeTokensPerS: number;

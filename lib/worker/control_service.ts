@@ -1,10 +1,12 @@
 import {
   type DrainRequest,
   type DrainResponse,
+  ModelState,
   type StatusRequest,
   type StatusResponse,
   WorkerControlService,
 } from "../../proto/gen/quetzal/v1/control.ts";
+import { Code, MeshError } from "../errors/mesh_error.ts";
 import { type RpcService, unary } from "../rpc/mod.ts";
 import type { Worker } from "./worker.ts";
 
@@ -23,8 +25,19 @@ export function controlService(worker: () => Worker): RpcService {
         await admission.whenIdle(boundBy(call.signal, beforeMs));
         return { remaining: admission.running };
       }),
+      load: unary(notYet),
+      unload: unary(notYet),
+      sleep: unary(notYet),
+      wake: unary(notYet),
     },
   };
+}
+
+function notYet(): never {
+  throw new MeshError(
+    Code.unimplemented,
+    "Cannot change this worker's models: it serves those of QUETZAL_MODELS only",
+  );
 }
 
 function boundBy(signal: AbortSignal, ms: number): AbortSignal {
@@ -39,6 +52,8 @@ function statusOf(
     workerId,
     role,
     draining: admission.draining,
+    memoryBytesTotal: 0n,
+    memoryBytesFree: 0n,
     models: models.records().map((record) => ({
       model: record.model,
       fingerprint: record.fingerprint,
@@ -46,6 +61,11 @@ function statusOf(
       blocksFree: record.blocksFree,
       running: record.running,
       waiting: record.waiting,
+      state: ModelState.MODEL_STATE_RUNNING,
+      weightBytes: BigInt(record.weightBytes),
+      kvBytes: BigInt(record.kvBytes),
+      error: "",
+      progress: 1,
     })),
   };
 }

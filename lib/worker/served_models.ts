@@ -80,6 +80,9 @@ export class ServedModels implements AsyncDisposable {
   records(): WorkerModel[] {
     return [...this].map(({ name, engine }) => ({
       model: name,
+      state: "running",
+      weightBytes: 0,
+      kvBytes: 0,
       fingerprint: engine.fingerprint,
       contextLength: engine.contextLength,
       blockTokens: engine.blockTokens,

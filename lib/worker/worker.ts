@@ -78,6 +78,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     startedAtMs,
     draining: admission.draining,
     metricsAddress: options.metricsAddress?.(),
+    memoryBytesTotal: 0,
+    memoryBytesFree: 0,
     models: models.records(),
   });
   let registration: Registration | undefined;
