@@ -10,14 +10,19 @@ import { join } from "node:path";
 import { UserError } from "../terminal/mod.ts";
 import { type DaemonRecord, isAlive, stopDaemon } from "./daemon.ts";
 import type { ClusterMode } from "./kubernetes/programs.ts";
+import type { KernelSettings } from "./node/kernel_settings.ts";
 
-/** What `cluster up` leaves behind for `down` and `status`. */
+/** What a cluster leaves behind, so that another process can stop it or say how it is. */
 export interface ClusterState {
   readonly mode: ClusterMode;
   readonly url: string;
   readonly kubeconfig: string;
+  /** Certificates, etcd's data, logs. */
+  readonly folder: string;
   /** In the order in which they were started. */
   readonly daemons: readonly DaemonRecord[];
+  /** Of a node: what they were before. */
+  readonly kernelSettings?: KernelSettings;
 }
 
 export function readState(folder: string): ClusterState | undefined {
@@ -49,7 +54,9 @@ export function aliveIn({ daemons }: ClusterState): DaemonRecord[] {
 }
 
 /** Last started, first stopped: who asks goes before who is asked. */
-export async function stopDaemonsOf({ daemons }: ClusterState): Promise<void> {
+export async function stopDaemonsOf(
+  daemons: readonly DaemonRecord[],
+): Promise<void> {
   for (const daemon of [...daemons].reverse()) await stopDaemon(daemon);
 }
 

@@ -1,6 +1,4 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { freePort } from "../local/ports.ts";
 import {
@@ -11,6 +9,7 @@ import { makeCredentials } from "./control/credentials.ts";
 import { controlPlaneSpecs } from "./control/specs.ts";
 import type { Lifetime } from "./daemon.ts";
 import { createKubectl, type Kubectl } from "./kubectl.ts";
+import { minorVersionOf } from "./kubernetes/version.ts";
 import {
   type ClusterPrograms,
   findClusterPrograms,
@@ -55,6 +54,8 @@ export async function startControlCluster(
   }: ControlClusterOptions,
 ): Promise<Cluster> {
   const programs = await findClusterPrograms({ mode: "control", env, detail });
+  // Credentials are new each time, so what was signed by older ones is of no use.
+  rmSync(join(folder, "etcd"), { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   const [apiPort, ...ports] = await freePorts(5);
   const [etcdPort, etcdPeerPort, controllerManagerPort, schedulerPort] = ports;
@@ -83,7 +84,7 @@ export async function startControlCluster(
         serviceRange: "10.96.0.0/16",
         apiFlags,
         etcdFlags,
-        hasInsecurePorts: await hasInsecurePorts(programs.apiServer),
+        kubernetesMinor: await minorVersionOf(programs.apiServer),
       },
     }),
     url,
@@ -106,16 +107,4 @@ async function freePorts(count: number): Promise<number[]> {
   const ports = new Set<number>();
   while (ports.size < count) ports.add(await freePort());
   return [...ports];
-}
-
-/** `Kubernetes v1.20.2` */
-export async function hasInsecurePorts(apiServer: string): Promise<boolean> {
-  const child = spawn(apiServer, ["--version"], {
-    stdio: ["ignore", "pipe", "ignore"],
-  });
-  let text = "";
-  child.stdout.on("data", (chunk) => text += chunk);
-  await once(child, "close");
-  const minor = /v1\.(\d+)\./.exec(text)?.[1];
-  return minor !== undefined && Number(minor) < 24;
 }

@@ -9,6 +9,7 @@ test("a plain command means a control plane under .quetzal", () => {
     action: "up",
     mode: "control",
     folder: "/checkout/.quetzal/cluster-control",
+    images: [],
     json: false,
   });
 });
@@ -22,6 +23,7 @@ test("--data is meant from where it was typed", () => {
     action: "status",
     mode: "node",
     folder: "/home/me/x",
+    images: [],
     json: true,
   });
 });
@@ -35,6 +37,10 @@ const wrong = [
     want: /--mode is "full", expected one of control, node/,
   },
   { args: ["stop", "--mode", "x"], want: /"stop".*; --mode is "x"/ },
+  {
+    args: ["up", "--image", "/none.tar"],
+    want: /--image needs --mode node.*; --image \/none.tar does not exist/,
+  },
   { args: ["up", "--port", "1"], want: /Unknown option '--port'/ },
 ];
 
@@ -45,7 +51,7 @@ for (const { args, want } of wrong) {
 }
 
 test("--help names every flag that is read", () => {
-  for (const flag of ["--mode", "--data", "--json", "--help"]) {
+  for (const flag of ["--mode", "--data", "--image", "--json", "--help"]) {
     equal(clusterHelp.includes(`\n  ${flag}`), true, flag);
   }
   equal(parseClusterFlags(["--help"], place), "help");

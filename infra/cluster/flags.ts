@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { denoTask, UserError } from "../terminal/mod.ts";
@@ -8,6 +9,8 @@ export interface ClusterCommand {
   readonly mode: ClusterMode;
   /** Certificates, etcd's data, logs. */
   readonly folder: string;
+  /** OCI archives that the node knows from the start. */
+  readonly images: readonly string[];
   readonly json: boolean;
 }
 
@@ -24,6 +27,8 @@ export const clusterHelp = `Runs a real Kubernetes on this machine.
                   node: the same in a network namespace of its own, with
                   containerd, kubelet and kube-proxy: pods run; needs root
   --data FOLDER   certificates, etcd's data, logs (.quetzal/cluster-MODE)
+  --image FILE    an OCI archive that the node is to know, as \`task images\` makes
+                  them; repeatable; --mode node only
   --json          one JSON object on stdout
   --help
 
@@ -59,11 +64,19 @@ export function parseClusterFlags(
       `--mode is "${values.mode}", expected one of ${modes.join(", ")}`,
     );
   }
+  const from = env.INIT_CWD || root;
+  const images = values.image.map((file) => resolve(from, file));
+  if (mode === "control" && images.length > 0) {
+    faults.push("--image needs --mode node: a control plane runs no pods");
+  }
+  for (const file of images.filter((file) => !existsSync(file))) {
+    faults.push(`--image ${file} does not exist`);
+  }
   if (faults.length > 0) throw misuse(faults.join("; "));
   const folder = values.data === undefined
     ? join(root, ".quetzal", `cluster-${mode}`)
-    : resolve(env.INIT_CWD || root, values.data);
-  return { action: action!, mode: mode!, folder, json: values.json };
+    : resolve(from, values.data);
+  return { action: action!, mode: mode!, folder, images, json: values.json };
 }
 
 function readFlags(args: readonly string[]) {
@@ -74,6 +87,7 @@ function readFlags(args: readonly string[]) {
       options: {
         mode: { type: "string", default: "control" },
         data: { type: "string" },
+        image: { type: "string", multiple: true, default: [] },
         json: { type: "boolean", default: false },
         help: { type: "boolean", short: "h", default: false },
       },

@@ -21,6 +21,8 @@ import {
   clusterHelp,
   parseClusterFlags,
 } from "./flags.ts";
+import { runFolder } from "./node/addresses.ts";
+import { startNodeCluster, stopNode } from "./node_cluster.ts";
 
 const style = styleOf(process.stderr);
 
@@ -28,37 +30,57 @@ const commands = { up, down, status };
 
 async function up(command: ClusterCommand): Promise<void> {
   const { folder, mode } = command;
-  const before = readState(folder);
+  const before = readState(stateFolder(command));
   if (before && aliveIn(before).length > 0) {
     throw new UserError(
-      `Cannot start a cluster in ${folder}: one runs there already (${before.url})`,
+      `Cannot start a cluster in ${folder}: one runs already, in ${before.folder} (${before.url})`,
       { hints: [`${denoTask} cluster down --mode ${mode} stops it`] },
     );
   }
   const phases = createPhases();
-  await setUp("cluster", phases);
-  await phases.run(`Kubernetes (${mode})`, async (detail) => {
-    const cluster = await startControlCluster({
-      folder,
-      lifetime: "detached",
-      detail,
-    });
-    writeState(folder, {
-      mode,
-      url: cluster.url,
-      kubeconfig: cluster.kubeconfig,
-      daemons: cluster.controlPlane.daemons,
-    });
-  });
+  await setUp(mode === "node" ? "cluster-node" : "cluster", phases);
+  await phases.run(
+    `Kubernetes (${mode})`,
+    (detail) => start[mode](command, detail),
+  );
   process.stderr.write(phases.table("From the command to a ready API"));
   await status(command);
 }
 
-async function down({ folder, json }: ClusterCommand): Promise<void> {
-  const state = readState(folder);
+const start = {
+  async control(
+    { folder }: ClusterCommand,
+    detail: (text: string) => void,
+  ): Promise<void> {
+    const { url, kubeconfig, controlPlane } = await startControlCluster({
+      folder,
+      lifetime: "detached",
+      detail,
+    });
+    const { daemons } = controlPlane;
+    writeState(folder, { mode: "control", url, kubeconfig, folder, daemons });
+  },
+  async node(
+    { folder, images }: ClusterCommand,
+    detail: (text: string) => void,
+  ): Promise<void> {
+    await startNodeCluster({ folder, images, lifetime: "detached", detail });
+  },
+};
+
+/** There is one node at most on a machine, and it is known to all. */
+function stateFolder({ mode, folder }: ClusterCommand): string {
+  return mode === "node" ? runFolder : folder;
+}
+
+async function down(command: ClusterCommand): Promise<void> {
+  const { json } = command;
+  const state = readState(stateFolder(command));
+  const folder = state?.folder ?? command.folder;
   if (state) {
     await createPhases().run("stopping", async () => {
-      await stopDaemonsOf(state);
+      if (state.mode === "node") return await stopNode(state);
+      await stopDaemonsOf(state.daemons);
       removeState(folder);
     });
   }
@@ -67,8 +89,10 @@ async function down({ folder, json }: ClusterCommand): Promise<void> {
   else if (!state) say(`No cluster was started in ${folder}.`);
 }
 
-function status({ folder, mode, json }: ClusterCommand): Promise<void> {
-  const state = readState(folder);
+function status(command: ClusterCommand): Promise<void> {
+  const { mode, json } = command;
+  const state = readState(stateFolder(command));
+  const folder = state?.folder ?? command.folder;
   const alive = state ? aliveIn(state) : [];
   const complete = state !== undefined && alive.length === state.daemons.length;
   if (json) {

@@ -10,3 +10,10 @@ export {
 } from "./control_cluster.ts";
 export { type Kubectl, KubectlError, type KubectlOptions } from "./kubectl.ts";
 export { type ClusterPrograms } from "./kubernetes/programs.ts";
+export {
+  type NodeCluster,
+  type NodeClusterOptions,
+  startNodeCluster,
+} from "./node_cluster.ts";
+export { addresses } from "./node/addresses.ts";
+export { nodeObstacles } from "./node/obstacles.ts";

@@ -41,6 +41,8 @@ export const profiles = {
     simde: true,
     chromium: true,
   }),
+  /** To pack the services into images. */
+  images: needing({ addon: true }),
   /** To run the API of Kubernetes, and what talks to it. */
   cluster: needing({ nats: true, cluster: "control" }),
   /** To run pods from our images as well. */

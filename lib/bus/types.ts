@@ -48,7 +48,7 @@ export interface WorkerModel {
   readonly blocksFree: number;
   readonly running: number;
   readonly waiting: number;
-  /** What it holds in the worker's memory budget now. */
+  /** What it takes of the worker's memory while it runs; asleep it takes nothing. */
   readonly weightBytes: number;
   readonly kvBytes: number;
   /** Measured over the last seconds; 0 before any. */

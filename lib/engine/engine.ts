@@ -60,6 +60,8 @@ export class StepEngine implements Engine {
   readonly kvBlockBytes: number;
   readonly layers: number;
   readonly vocabSize: number;
+  readonly weightBytes: number;
+  readonly kvBytes: number;
 
   readonly #model: NativeModel;
   readonly #cache: PrefixCache;
@@ -87,6 +89,8 @@ export class StepEngine implements Engine {
     this.kvBlockBytes = options.model.kvBlockBytes;
     this.layers = options.layers;
     this.vocabSize = options.vocabSize;
+    this.weightBytes = options.model.weightBytes;
+    this.kvBytes = options.kvBlocks * options.model.kvBlockBytes;
     this.#model = options.model;
     this.#cache = new PrefixCache(options.kvBlocks);
     this.#scheduler = new Scheduler({ ...options, cache: this.#cache });

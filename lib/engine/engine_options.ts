@@ -11,6 +11,8 @@ export interface EngineOptions {
   readonly path?: string;
   /** A header that was read already. */
   readonly gguf?: GgufFile;
+  /** A file that was opened already, in place of both. */
+  readonly file?: ModelFile;
   /** Native code; default: the addon of this project. */
   readonly native?: Native;
   /** Native threads, 1..256; default: one per core that this process may use. */
@@ -19,10 +21,12 @@ export interface EngineOptions {
   readonly isa?: string;
   /**
    * KV blocks of 16 tokens in the pool; default: from `kvBytes`, else as many as
-   * `runningMax` sequences of full context need, but at most a quarter of the
-   * memory, and at least one full context.
+   * `runningMax` sequences of full context need, but at most a quarter of
+   * `memoryBytes`, and at least one full context.
    */
   readonly kvBlocks?: number;
+  /** Memory that this process may use; default: all of the machine. */
+  readonly memoryBytes?: number;
   /** Bytes for the pool, when `kvBlocks` is left out. */
   readonly kvBytes?: number;
   /** Most tokens in a step; default 256. A step of more tokens makes others wait longer. */
@@ -58,7 +62,7 @@ export function chooseLimits(
     runningMax,
     waitingMax: options.waitingMax ?? 256,
     kvBlocks: options.kvBlocks ??
-      defaultBlocks(options.kvBytes, runningMax, model),
+      defaultBlocks(options, runningMax, model),
   };
   const ranges: Record<keyof EngineLimits, number> = {
     threads: threadsMax,
@@ -79,6 +83,19 @@ export function chooseLimits(
   );
 }
 
+/** What an engine with these options will take; known before anything is loaded. */
+export function memoryNeeded(
+  options: EngineOptions,
+  model: ModelFile,
+): { weightBytes: number; kvBytes: number } {
+  const { kvBlocks } = chooseLimits(options, model);
+  return {
+    // Packed for the kernels they take about what they take in the file.
+    weightBytes: model.graph.weights.reduce((sum, { bytes }) => sum + bytes, 0),
+    kvBytes: kvBlocks * model.kvBlockBytes,
+  };
+}
+
 export function chooseIsa(wanted: string | undefined, native: Native): Isa {
   const supported = native.isasSupported;
   if (wanted === undefined) return supported[supported.length - 1];
@@ -95,12 +112,12 @@ export function chooseIsa(wanted: string | undefined, native: Native): Isa {
 const threadsMax = 256;
 
 function defaultBlocks(
-  kvBytes: number | undefined,
+  { kvBytes, memoryBytes = totalmem() }: EngineOptions,
   runningMax: number,
   { graph, kvBlockBytes }: ModelFile,
 ): number {
   if (kvBytes !== undefined) return Math.floor(kvBytes / kvBlockBytes);
   const perContext = Math.ceil(graph.contextLength / blockTokens);
-  const inMemory = Math.floor(totalmem() / 4 / kvBlockBytes);
+  const inMemory = Math.floor(memoryBytes / 4 / kvBlockBytes);
   return Math.max(perContext, Math.min(perContext * runningMax, inMemory));
 }

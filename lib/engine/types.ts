@@ -107,6 +107,9 @@ export interface Engine extends AsyncDisposable {
   readonly kvBlockBytes: number;
   readonly layers: number;
   readonly vocabSize: number;
+  /** Bytes of weights in memory, and of the whole KV pool. */
+  readonly weightBytes: number;
+  readonly kvBytes: number;
   status(): EngineStatus;
   /**
    * Runs one sequence. Throws `MeshError`: invalidArgument (empty prompt, ids

@@ -1,8 +1,9 @@
 /** The settings that prefill and decode workers share. */
-import { availableParallelism, hostname } from "node:os";
+import { availableParallelism, hostname, totalmem } from "node:os";
 import type { WorkerRole } from "../bus/types.ts";
 import type { ConfigReader } from "../config/mod.ts";
 import { type Isa, isas } from "../engine/native.ts";
+import { modelCacheDefault } from "../model_source/cache_folder.ts";
 
 export interface WorkerConfig {
   readonly workerId: string;
@@ -10,7 +11,16 @@ export interface WorkerConfig {
   readonly port: number;
   readonly advertise: string | undefined;
   readonly natsUrl: string;
-  readonly models: readonly ModelSource[];
+  /** Loaded at the start; more may come by `WorkerControl.Load`. */
+  readonly models: readonly ModelFile[];
+  /** Weights and KV of all models together. */
+  readonly modelMemoryBytes: number;
+  /** Where downloaded models are kept; shared by the processes of a machine. */
+  readonly modelCache: string;
+  /** Largest file that is downloaded. */
+  readonly modelBytesMax: number;
+  /** The pod it runs in, for the controller. */
+  readonly podName: string | undefined;
   readonly engine: EngineConfig;
   /** 0 takes any free port. */
   readonly metricsPort: number;
@@ -20,7 +30,7 @@ export interface WorkerConfig {
 }
 
 /** One entry of `QUETZAL_MODELS`. */
-export interface ModelSource {
+export interface ModelFile {
   readonly name: string;
   readonly path: string;
 }
@@ -60,6 +70,18 @@ export function readWorkerConfig(
       "nats://127.0.0.1:4222",
     ),
     models: readModels(reader),
+    modelMemoryBytes: reader.bytes(
+      "QUETZAL_MODEL_MEMORY_BYTES",
+      [1, 2 ** 50],
+      modelMemoryDefault(),
+    ),
+    modelCache: reader.path("QUETZAL_MODEL_CACHE", modelCacheDefault),
+    modelBytesMax: reader.bytes(
+      "QUETZAL_MODEL_BYTES_MAX",
+      [1, 2 ** 50],
+      2 ** 41,
+    ),
+    podName: reader.text("QUETZAL_POD_NAME", undefined),
     engine: {
       threads: reader.integer(
         "QUETZAL_THREADS",
@@ -87,6 +109,14 @@ export function readWorkerConfig(
   };
 }
 
+/** Four fifths of what this process may have: the rest is for activations and JavaScript. */
+function modelMemoryDefault(): number {
+  // The limit of a container where there is one; without, some runtimes say 0 or 2^64.
+  const limit = process.constrainedMemory?.() ?? 0;
+  const bytes = limit > 0 && limit < totalmem() ? limit : totalmem();
+  return Math.floor(bytes * 0.8);
+}
+
 /** Ids end up in NATS subjects and keys, so only their plain characters pass. */
 function readWorkerId(reader: ConfigReader, role: WorkerRole): string {
   const fallback = `${role}-${hostname()}-${process.pid}`.replace(
@@ -103,9 +133,9 @@ function readWorkerId(reader: ConfigReader, role: WorkerRole): string {
 }
 
 /** `name=path,name2=path2` */
-function readModels(reader: ConfigReader): readonly ModelSource[] {
-  const models: ModelSource[] = [];
-  for (const entry of reader.list("QUETZAL_MODELS")) {
+function readModels(reader: ConfigReader): readonly ModelFile[] {
+  const models: ModelFile[] = [];
+  for (const entry of reader.list("QUETZAL_MODELS", [])) {
     const at = entry.indexOf("=");
     const [name, path] = [
       entry.slice(0, at).trim(),

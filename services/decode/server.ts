@@ -72,8 +72,9 @@ async function generate(
   call: CallContext,
   sink: RpcSink<DecodeEvent>,
 ): Promise<void> {
-  using admitted = parts.admission.enter(call.signal);
+  using onWorker = parts.admission.enter(call.signal);
   const model = parts.models.get(request.model);
+  using admitted = model.admission.enter(onWorker.signal);
   const spec = toSpec(request, model);
   if (spec.emittedIds.length >= spec.maxTokens) {
     // The worker before us died between its last token and its goodbye.

@@ -84,8 +84,9 @@ async function run(
   call: CallContext,
   sink: RpcSink<PrefillMessage>,
 ): Promise<void> {
-  using admitted = parts.admission.enter(call.signal);
+  using onWorker = parts.admission.enter(call.signal);
   const model = parts.models.get(request.model);
+  using admitted = model.admission.enter(onWorker.signal);
   requireSameLayout(request, model);
   const spec = toSpec(request, model);
   using open = openSpan(request, call);

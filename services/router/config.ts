@@ -66,7 +66,7 @@ export function parseConfig(env: Env): RouterConfig {
   return readConfig(
     { what: "the router", env, prefix: "QUETZAL_ROUTER_" },
     (read) => {
-      const models = parseModels(read.list("QUETZAL_MODELS"));
+      const models = parseModels(read.list("QUETZAL_MODELS", []));
       for (const fault of models.faults) read.fault(fault);
       return {
         host: read.text("QUETZAL_HOST", "127.0.0.1"),

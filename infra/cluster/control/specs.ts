@@ -19,8 +19,8 @@ export interface ControlPlanePlace {
   /** More flags of the API server, such as `--watch-cache=false`. */
   readonly apiFlags: readonly string[];
   readonly etcdFlags: readonly string[];
-  /** Before 1.24 the other two also listen without TLS, on ports of the whole machine, unless told not to. */
-  readonly hasInsecurePorts: boolean;
+  /** 20 for 1.20. */
+  readonly kubernetesMinor: number;
 }
 
 export interface ControlPlaneSpecs {
@@ -116,7 +116,7 @@ function apiServerArgs(
 
 function controllerManagerArgs(
   { kubeconfig, serviceAccountKey, caCertificate }: Credentials,
-  { controllerManagerPort, hasInsecurePorts }: ControlPlanePlace,
+  { controllerManagerPort, kubernetesMinor }: ControlPlanePlace,
 ): string[] {
   return [
     ...asUser(kubeconfig.controllerManager),
@@ -124,18 +124,18 @@ function controllerManagerArgs(
     `--root-ca-file=${caCertificate}`,
     "--use-service-account-credentials",
     `--secure-port=${controllerManagerPort}`,
-    ...(hasInsecurePorts ? ["--port=0"] : []),
+    ...noInsecurePort(kubernetesMinor),
   ];
 }
 
 function schedulerArgs(
   { kubeconfig }: Credentials,
-  { schedulerPort, hasInsecurePorts }: ControlPlanePlace,
+  { schedulerPort, kubernetesMinor }: ControlPlanePlace,
 ): string[] {
   return [
     ...asUser(kubeconfig.scheduler),
     `--secure-port=${schedulerPort}`,
-    ...(hasInsecurePorts ? ["--port=0"] : []),
+    ...noInsecurePort(kubernetesMinor),
   ];
 }
 
@@ -148,4 +148,9 @@ function asUser(kubeconfig: string): string[] {
     // The only one of its kind has nobody to agree with.
     "--leader-elect=false",
   ];
+}
+
+/** Before 1.24 they also listen without TLS, on fixed ports, unless told not to. */
+function noInsecurePort(kubernetesMinor: number): string[] {
+  return kubernetesMinor < 24 ? ["--port=0"] : [];
 }

@@ -122,7 +122,10 @@ export interface ModelStatus {
   running: number;
   waiting: number;
   state: ModelState;
-  /** What the model holds in the worker's budget at this moment. */
+  /**
+   * What it takes of the worker's memory while it runs, known once its header was
+   * read; a model asleep or failed takes nothing.
+   */
   weightBytes: bigint;
   kvBytes: bigint;
   /** Why the last load or wake failed; empty otherwise. */
