@@ -248,6 +248,10 @@ export const modelStatus = object({
     min: 0,
     wide: true,
   })),
+  sourceHash: optional(text({
+    description:
+      "Names the source that workers were last told, so that a changed one is noticed.",
+  })),
   pods: optional(list(podState, {
     description: "Where it is, the first 20 pods by name.",
     countMax: 20,

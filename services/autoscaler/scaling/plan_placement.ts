@@ -80,9 +80,11 @@ export interface PlacementMemory {
 export function planPlacement(
   demands: readonly PlacementDemand[],
   workers: readonly PoolWorker[],
-  { memory, nowMs }: {
+  { memory, nowMs, isProtected }: {
     readonly memory: PlacementMemory;
     readonly nowMs: number;
+    /** Models that stay where they are though nobody asks for them here. */
+    readonly isProtected: (model: string) => boolean;
   },
 ): PlacementOutcome {
   const usable = workers.filter((worker) => worker.ready && !worker.draining);
@@ -118,6 +120,7 @@ export function planPlacement(
   for (const worker of usable) {
     for (const { model, state, running, waiting } of worker.models) {
       if (known.has(model) || worker.pending.has(model)) continue;
+      if (isProtected(model)) continue;
       if (state === "unloading" || running + waiting > 0) continue;
       actions.push(leave("unload", worker, model, "unknown-model"));
     }

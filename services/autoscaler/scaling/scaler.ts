@@ -37,6 +37,8 @@ export interface ScalerOptions {
   readonly mesh: MeshView;
   readonly nowMs: () => number;
   readonly podsOf: (pool: string) => readonly PodView[];
+  /** A Model that is there, though none that we were told of: its copies stay. */
+  readonly isProtected: (model: string) => boolean;
   /** Calls under way, by worker id: their models. */
   readonly pendingOf: (workerId: string) => ReadonlySet<string>;
   readonly onPool: (change: PoolChange) => void;
@@ -189,7 +191,7 @@ export class Scaler {
     this.#pools.set(name, {
       spec,
       wanted: current,
-      reason: "unchanged",
+      reason: "steady",
       // As if this many had been wanted now: a new leader shrinks after a whole window.
       state: seeded(current, this.#options.nowMs()),
       busyShare: 0,
@@ -400,7 +402,9 @@ export class Scaler {
     const from = entry.wanted;
     entry.state = decision.state;
     entry.wanted = decision.wanted;
-    entry.reason = decision.reason;
+    if (from !== decision.wanted || decision.reason === "manual") {
+      entry.reason = decision.reason;
+    }
     if (from !== decision.wanted) {
       this.#options.onPool({ pool: name, from, decision, wakeOf });
     }
@@ -423,7 +427,11 @@ export class Scaler {
     const outcome = planPlacement(
       isDedicated ? demands.map((demand) => ({ ...demand, copies })) : demands,
       workers,
-      { memory: this.#history, nowMs: look.nowMs },
+      {
+        memory: this.#history,
+        nowMs: look.nowMs,
+        isProtected: this.#options.isProtected,
+      },
     );
     for (const { model, entry } of this.#wishesOf(name, look)) {
       entry.unplaced = outcome.unplaced.includes(model);

@@ -14,6 +14,7 @@ export interface ModelFacts {
   readonly before: ModelStatus;
   readonly generation: number;
   readonly spec: ModelSpec | undefined;
+  readonly sourceHash: string | undefined;
   readonly faults: readonly Fault[];
   /** Whether the pool that the Model names is there. */
   readonly hasPool: boolean;
@@ -55,6 +56,9 @@ export function planModelStatus(facts: ModelFacts): ModelStatus {
       ? `${(wake.tookMs / 1_000).toFixed(1)}s`
       : before.coldStart,
     weightBytes,
+    sourceHash: facts.faults.length === 0
+      ? facts.sourceHash
+      : before.sourceHash,
     pods: podsOf(facts),
     decisions: decisions.length > 0 ? decisions : before.decisions,
     conditions: withJudgements(
@@ -89,7 +93,8 @@ function judge(facts: ModelFacts): Verdict {
     return {
       state: "Running",
       ready: true,
-      reason: view.decision?.reason ?? "serving",
+      reason: (facts.decisions[0] ?? facts.before.decisions?.[0])?.reason ??
+        "Serving",
       message: `Served by ${view.now.ready} worker(s), ${view.copies} wanted`,
     };
   }

@@ -23,7 +23,8 @@ export interface ModelSurroundings {
   /** `undefined`: there is no such pool (yet). */
   readonly pool: Pick<WorkerPoolSpec, "role" | "sharing"> | undefined;
   readonly prefillPool: Pick<WorkerPoolSpec, "role" | "sharing"> | undefined;
-  readonly others: readonly OtherModel[];
+  /** All Models; asked only where names may clash. */
+  readonly others: () => readonly OtherModel[];
 }
 
 export function checkModel(
@@ -57,10 +58,13 @@ export function checkModel(
   }
   const policy = policyOf(spec);
   if (policy.kind === "invalid") faults.push(...policy.faults);
-  const older = others.filter((other) =>
+  const mayClash = spec.aliases?.length || pool?.sharing === "dedicated";
+  if (!mayClash) return faults;
+  const all = others();
+  const older = all.filter((other) =>
     other.name !== name && isOlder(other, { name, createdMs })
   );
-  faults.push(...nameFaults(spec, older, others, name));
+  faults.push(...nameFaults(spec, older, all, name));
   const rival = pool?.sharing === "dedicated"
     ? older.find((other) => other.pool === spec.pool)
     : undefined;

@@ -24,8 +24,8 @@ export function planPodTemplate(pool: PoolWorkload, settingsHash: string) {
       terminationGracePeriodSeconds: spec.drainSeconds + 15,
       securityContext: {
         runAsNonRoot: true,
-        // Owns the cache volume, where the volume's driver allows it.
-        fsGroup: 10_001,
+        // The user of our images owns the cache volume, where its driver allows it.
+        fsGroup: 65_532,
         fsGroupChangePolicy: "OnRootMismatch",
         seccompProfile: { type: "RuntimeDefault" },
       },
@@ -57,8 +57,8 @@ function containerOf({ name, spec, defaults }: PoolWorkload) {
     name: "worker",
     image: spec.image ?? defaults.image,
     imagePullPolicy: spec.imagePullPolicy,
-    // The image's entry point starts the service that its argument names.
-    args: [spec.role],
+    // The image's entry point is the runtime; its argument says which service.
+    args: [`services/${spec.role}/main.ts`],
     envFrom: [{ configMapRef: { name: workloadName(name) } }],
     env: [
       fieldVariable("QUETZAL_POD_NAME", "metadata.name"),
