@@ -119,6 +119,13 @@ describe.each([...overlays, ...options])("%s", (folder) => {
     }
   });
 
+  test("roles name resources as they are called, without a ConfigMap's hash", () => {
+    const names = ["Role", "ClusterRole"].flatMap(ofKind)
+      .flatMap(({ rules }) => rules)
+      .flatMap(({ resourceNames = [] }) => resourceNames as string[]);
+    for (const name of names) ok(!/-[a-z0-9]{10}$/.test(name), name);
+  });
+
   test("every Service finds pods, and the ports it names", () => {
     for (const { metadata, spec } of ofKind("Service")) {
       const behind = workloads.filter(({ labels }) =>

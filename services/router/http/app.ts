@@ -26,6 +26,7 @@ const routes: readonly (readonly [
   ["POST", "/tokenize", tokenize],
   ["POST", "/detokenize", detokenize],
   ["GET", "/health", health],
+  ["GET", "/ready", ready],
   ["GET", "/metrics", metrics],
 ];
 
@@ -70,6 +71,14 @@ function unknownPath({ req: { path } }: Exchange): HttpError {
 function health(exchange: Exchange, { inference }: HttpOptions): Response {
   if (inference.ready) return exchange.json({ status: "ok" });
   return exchange.json({ status: "no worker can serve now" }, 503);
+}
+
+/**
+ * Ready to take requests, which it holds while no worker serves them: a router
+ * that Kubernetes took out then would never see the request that brings one.
+ */
+function ready(exchange: Exchange): Response {
+  return exchange.json({ status: "ok" });
 }
 
 async function metrics(
