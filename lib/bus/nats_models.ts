@@ -112,7 +112,6 @@ export class NatsModelWatch {
   readonly #returned = new Set<Set<string>>();
   /** Models heard of since the running read began: they are newer than what it finds. */
   #heard: Set<string> | undefined;
-  #hasRead = false;
 
   constructor(options: NatsModelWatchOptions, onEnd: () => void) {
     this.#options = options;
@@ -141,12 +140,10 @@ export class NatsModelWatch {
     }
     if (this.#heard === heard) this.#heard = undefined;
     this.#dropAbsent(present.union(heard));
-    this.#hasRead = true;
   }
 
   /** A server that lost its disk lost every model at once: they have a while to return. */
   #dropAbsent(present: ReadonlySet<string>): void {
-    if (!this.#hasRead) return;
     const { clock, graceMs } = this.#options;
     const absent = this.#table.entries.filter(({ model }) =>
       !present.has(model)
