@@ -362,7 +362,7 @@ export class Scaler {
       copies: before?.replicas ?? now.ready,
       residency: before?.residency ?? "absent",
     };
-    const isNew = before === undefined || from.copies !== decision.replicas ||
+    const isNew = from.copies !== decision.replicas ||
       from.residency !== decision.residency;
     if (!isNew) return;
     const policy = entry.policy.name;
