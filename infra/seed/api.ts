@@ -23,7 +23,7 @@ export function createApi(
   const ca = read("ca.crt");
   return {
     namespace: read("namespace").trim(),
-    request: (method, path, body) =>
+    request: (method, path, yaml) =>
       new Promise<ApiAnswer>((resolve, reject) => {
         const outgoing = request({
           host,
@@ -35,9 +35,9 @@ export function createApi(
           headers: {
             authorization: `Bearer ${read("token").trim()}`,
             accept: "application/json",
-            ...(body === undefined
+            ...(yaml === undefined
               ? {}
-              : { "content-type": "application/json" }),
+              : { "content-type": "application/yaml" }),
           },
         }, (response) => {
           let text = "";
@@ -54,7 +54,7 @@ export function createApi(
           "timeout",
           () => outgoing.destroy(new Error("the API does not answer")),
         );
-        outgoing.end(body === undefined ? undefined : JSON.stringify(body));
+        outgoing.end(yaml);
       }),
   };
 }

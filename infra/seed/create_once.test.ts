@@ -1,12 +1,12 @@
-import { deepEqual, equal, rejects } from "node:assert/strict";
+import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { test } from "vitest";
 import { type Api, type ApiAnswer, createOnce } from "./create_once.ts";
+import { readSeedObject } from "./seed_object.ts";
 
-const model = {
-  apiVersion: "quetzal.dev/v1alpha1",
-  kind: "Model",
-  metadata: { name: "demo" },
-};
+const model = readSeedObject(
+  "demo.yaml",
+  "apiVersion: quetzal.dev/v1alpha1\nkind: Model\nmetadata:\n  name: demo\n",
+);
 
 const kinds = {
   status: 200,
@@ -60,7 +60,7 @@ test("an object that the API refuses is not tried again", async () => {
   const it = scripted([kinds, { status: 422, body: refusal }]);
   await rejects(
     createOnce(model, it),
-    /Cannot create Model "demo": .*422: spec\.pool: Required value/,
+    /Cannot create Model of demo\.yaml: .*422: spec\.pool: Required value/,
   );
 });
 
@@ -71,4 +71,13 @@ test("a kind that never comes ends with what was found", async () => {
     createOnce(model, { ...it, triesMax: 2 }),
     /does not know quetzal\.dev\/v1alpha1 Model/,
   );
+});
+
+test("files that hold no single object are refused by name", () => {
+  throws(
+    () => readSeedObject("a.yaml", "kind: Model\n"),
+    /a\.yaml.*apiVersion/,
+  );
+  const two = "---\napiVersion: v1\nkind: A\n---\napiVersion: v1\nkind: B\n";
+  throws(() => readSeedObject("b.yaml", two), /b\.yaml.*found several/);
 });

@@ -1,9 +1,4 @@
-/** The part of an object that says where it belongs. */
-export interface SeedObject {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly metadata: { readonly name: string };
-}
+import type { SeedObject } from "./seed_object.ts";
 
 export interface ApiAnswer {
   readonly status: number;
@@ -16,7 +11,7 @@ export type Api = {
   request(
     method: "GET" | "POST",
     path: string,
-    body?: unknown,
+    yaml?: string,
   ): Promise<ApiAnswer>;
 };
 
@@ -37,7 +32,7 @@ export async function createOnce(
     last = found.reason;
   }
   throw new Error(
-    `Cannot create ${object.kind} "${object.metadata.name}": ${last}`,
+    `Cannot create ${object.kind} of ${object.name}: ${last}`,
   );
 }
 
@@ -56,7 +51,7 @@ async function tryCreate(object: SeedObject, api: Api): Promise<Outcome> {
     }
     const path =
       `/apis/${object.apiVersion}/namespaces/${api.namespace}/${plural}`;
-    const { status, body } = await api.request("POST", path, object);
+    const { status, body } = await api.request("POST", path, object.yaml);
     if (status === 201) return { kind: "created" };
     if (status === 409) return { kind: "was there" };
     const reason = `the API answers ${status}: ${messageOf(body)}`;
@@ -66,7 +61,7 @@ async function tryCreate(object: SeedObject, api: Api): Promise<Outcome> {
   } catch (error) {
     if (error instanceof RefusedError) {
       throw new Error(
-        `Cannot create ${object.kind} "${object.metadata.name}": ${error.message}`,
+        `Cannot create ${object.kind} of ${object.name}: ${error.message}`,
       );
     }
     return { kind: "later", reason: (error as Error).message };

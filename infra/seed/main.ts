@@ -8,9 +8,9 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { loadYaml } from "@kubernetes/client-node";
 import { createApi } from "./api.ts";
-import { createOnce, type SeedObject } from "./create_once.ts";
+import { createOnce } from "./create_once.ts";
+import { readSeedObject } from "./seed_object.ts";
 
 const folder = process.argv[2];
 if (folder === undefined) {
@@ -24,7 +24,7 @@ const api = createApi(process.env);
 const files = readdirSync(folder).filter((name) => name.endsWith(".yaml"));
 for (const name of files.sort()) {
   const text = readFileSync(join(folder, name), "utf8");
-  const object = loadYaml<SeedObject>(text);
+  const object = readSeedObject(name, text);
   const outcome = await createOnce(object, { api, wait: () => delay(500) });
-  console.log(`${object.kind} ${object.metadata.name}: ${outcome}`);
+  console.log(`${name}: ${outcome}`);
 }
