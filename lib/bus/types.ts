@@ -51,7 +51,11 @@ export interface WorkerModel {
   /** What it takes of the worker's memory while it runs; asleep it takes nothing. */
   readonly weightBytes: number;
   readonly kvBytes: number;
-  /** Measured over the last seconds; 0 before any. */
+  /**
+   * Speeds, not throughputs: tokens per second of step time spent on that kind of work, of
+   * late. They stay while nothing runs; 0 before any work. Decode counts all sequences of
+   * its batches together.
+   */
   readonly prefillTokensPerS: number;
   readonly decodeTokensPerS: number;
 }

@@ -236,6 +236,36 @@ test("a model from a URL is downloaded once for all workers of the machine", asy
   );
 });
 
+test("a model that the bucket names is known to the router at once, and no more when it is removed", async () => {
+  const { mesh, control } = await start({ models: "", workerModels: "" });
+  equal((await ask(mesh, inSecond)).status, 404);
+  equal((await fetch(`${mesh.httpUrl}/health`)).status, 503);
+  equal((await fetch(`${mesh.httpUrl}/ready`)).status, 200);
+
+  const source = { path: secondPath };
+  await control.bus.putModel({ model: "second", source, aliases: ["2nd"] });
+  await eventually(async () => {
+    const response = await fetch(`${mesh.httpUrl}/v1/models`);
+    const { data } = await response.json();
+    return data.some(({ id }: { id: string }) => id === "second") || undefined;
+  });
+  // No worker has it yet: the request is held until one does.
+  const held = ask(mesh, { ...inSecond, model: "2nd" });
+  await control.load("decode-0", "second", secondPath);
+  equal((await held).status, 200);
+
+  await control.bus.putModel({ model: "later", source: { path: "/none" } });
+  const unread = await eventually(async () => {
+    const answer = await ask(mesh, { ...inSecond, model: "later" });
+    return answer.status === 503 ? answer : undefined;
+  });
+  equal(unread.error!.code, "model_not_ready");
+  await control.bus.removeModel("second");
+  await eventually(async () =>
+    (await ask(mesh, inSecond)).status === 404 || undefined
+  );
+});
+
 test("50 loads and unloads leave the worker's memory where it was", async () => {
   const { mesh, control } = await start({
     prefill: 0,

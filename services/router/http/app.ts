@@ -73,12 +73,10 @@ function health(exchange: Exchange, { inference }: HttpOptions): Response {
   return exchange.json({ status: "no worker can serve now" }, 503);
 }
 
-/**
- * Ready to take requests, which it holds while no worker serves them: a router
- * that Kubernetes took out then would never see the request that brings one.
- */
-function ready(exchange: Exchange): Response {
-  return exchange.json({ status: "ok" });
+/** Takes requests, be it to hold them: what a Service in front has to know. */
+function ready(exchange: Exchange, { inference }: HttpOptions): Response {
+  if (!inference.draining) return exchange.json({ status: "ok" });
+  return exchange.json({ status: "draining" }, 503);
 }
 
 async function metrics(
