@@ -2,6 +2,7 @@ import { z } from "zod";
 import {
   type KvDump,
   type KvEvent,
+  type ModelEntry,
   type TrafficReport,
   type WakeMessage,
   workerModelStates,
@@ -53,6 +54,24 @@ export const schemas = {
       decodeTokensPerS: rate,
     })).readonly(),
   }) satisfies z.ZodType<WorkerRecord>,
+  model: z.object({
+    model: name,
+    source: z.object({
+      path: z.string().min(1).max(4_096).optional(),
+      url: z.string().min(1).max(4_096).optional(),
+      sha256: z.string().regex(/^[0-9a-fA-F]{64}$/, "must be 64 hex digits")
+        .optional(),
+    }).refine(
+      ({ path, url }) => (path === undefined) !== (url === undefined),
+      "must have either path or url",
+    ).refine(
+      ({ url, sha256 }) => url === undefined || sha256 !== undefined,
+      "must have a sha256 beside its url",
+    ),
+    aliases: z.array(name).max(100).readonly().optional(),
+    draft: name.optional(),
+    ttftTargetMs: rate.optional(),
+  }) satisfies z.ZodType<ModelEntry>,
   kv: z.object({
     workerId: name,
     model: name,

@@ -51,7 +51,11 @@ export interface WorkerModel {
   /** What it takes of the worker's memory while it runs; asleep it takes nothing. */
   readonly weightBytes: number;
   readonly kvBytes: number;
-  /** Measured over the last seconds; 0 before any. */
+  /**
+   * Speeds, not throughputs: tokens per second of step time spent on that kind of work, of
+   * late. They stay while nothing runs; 0 before any work. Decode counts all sequences of
+   * its batches together.
+   */
   readonly prefillTokensPerS: number;
   readonly decodeTokensPerS: number;
 }
@@ -99,6 +103,30 @@ export interface WakeMessage {
   readonly held: number;
 }
 
+/**
+ * Entry of the KV bucket `models`, whose key is the model's name: a model that shall be
+ * known whether or not a worker has it. The controller writes it, routers read it.
+ */
+export interface ModelEntry {
+  readonly model: string;
+  /** One of path and url; a url has a checksum. */
+  readonly source: {
+    readonly path?: string;
+    readonly url?: string;
+    readonly sha256?: string;
+  };
+  /** Other names that requests may use. */
+  readonly aliases?: readonly string[];
+  /** The model that drafts for it. */
+  readonly draft?: string;
+  /** First token wanted within, ms. */
+  readonly ttftTargetMs?: number;
+}
+
+export type ModelChange =
+  | { readonly kind: "put"; readonly entry: ModelEntry }
+  | { readonly kind: "gone"; readonly model: string };
+
 export type WorkerChange =
   | { kind: "put"; record: WorkerRecord }
   | { kind: "gone"; role: WorkerRole; workerId: string };
@@ -110,6 +138,12 @@ export interface Bus extends AsyncDisposable {
   removeWorker(role: WorkerRole, workerId: string): Promise<void>;
   /** All present workers first, then each change, until aborted. Expiry of the TTL is a `gone`. */
   watchWorkers(signal: AbortSignal): AsyncIterable<WorkerChange>;
+
+  /** Creates or replaces; rejects with `unavailable` when it could not be written. */
+  putModel(entry: ModelEntry): Promise<void>;
+  removeModel(model: string): Promise<void>;
+  /** All models in the bucket first, then each change, until aborted. */
+  watchModels(signal: AbortSignal): AsyncIterable<ModelChange>;
 
   publishKv(event: KvEvent): void;
   subscribeKv(signal: AbortSignal): AsyncIterable<KvEvent>;

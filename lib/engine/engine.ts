@@ -8,6 +8,7 @@
  */
 import { Code, MeshError } from "../errors/mesh_error.ts";
 import { blockTokens } from "./block_hash.ts";
+import { BusyRate } from "./busy_rate.ts";
 import {
   checkFits,
   checkSequence,
@@ -22,7 +23,6 @@ import { PromptRun } from "./prompt_run.ts";
 import { Scheduler, type StepPlan } from "./scheduler.ts";
 import { Sequence, type SequenceOwner, type StepFacts } from "./sequence.ts";
 import { StepBatch } from "./step_batch.ts";
-import { TokenRate } from "./token_rate.ts";
 import type {
   Engine,
   EngineStatus,
@@ -72,8 +72,8 @@ export class StepEngine implements Engine {
   readonly #waitingMax: number;
   readonly #now: () => number;
   readonly #onWarning: (message: string, cause?: unknown) => void;
-  readonly #prefillRate = new TokenRate();
-  readonly #decodeRate = new TokenRate();
+  readonly #prefillRate = new BusyRate();
+  readonly #decodeRate = new BusyRate();
   readonly #cacheListeners = new Set<CacheListener>();
   /** To be taken out at the next step boundary. */
   #cancelled: Sequence[] = [];
@@ -107,14 +107,13 @@ export class StepEngine implements Engine {
   }
 
   status(): EngineStatus {
-    const nowMs = this.#now();
     return {
       blocksTotal: this.#cache.total,
       blocksFree: this.#cache.availableCount,
       running: this.#scheduler.running.length,
       waiting: this.#scheduler.waiting.length,
-      prefillTokensPerS: this.#prefillRate.perSecond(nowMs),
-      decodeTokensPerS: this.#decodeRate.perSecond(nowMs),
+      prefillTokensPerS: this.#prefillRate.perSecond,
+      decodeTokensPerS: this.#decodeRate.perSecond,
     };
   }
 
@@ -275,7 +274,7 @@ export class StepEngine implements Engine {
       this.#failStep(plan, cause);
       return;
     }
-    this.#countRows(plan);
+    this.#countRows(plan, output.stepUs / 1e6);
     this.#handOut(plan, output);
   }
 
@@ -353,7 +352,8 @@ export class StepEngine implements Engine {
     }
   }
 
-  #countRows(plan: StepPlan): void {
+  /** A step of both kinds is shared by its rows: native code computes them together. */
+  #countRows(plan: StepPlan, seconds: number): void {
     let decodeRows = 0;
     for (let i = 0; i < plan.sequences.length; i++) {
       const sequence = plan.sequences[i];
@@ -361,10 +361,10 @@ export class StepEngine implements Engine {
         decodeRows += plan.rowCounts[i];
       }
     }
-    const nowMs = this.#now();
-    if (decodeRows > 0) this.#decodeRate.add(decodeRows, nowMs);
-    if (plan.rows > decodeRows) {
-      this.#prefillRate.add(plan.rows - decodeRows, nowMs);
+    const share = decodeRows / plan.rows;
+    if (share > 0) this.#decodeRate.add(decodeRows, seconds * share);
+    if (share < 1) {
+      this.#prefillRate.add(plan.rows - decodeRows, seconds * (1 - share));
     }
   }
 

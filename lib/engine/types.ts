@@ -88,6 +88,7 @@ export interface EngineStatus {
   readonly blocksFree: number;
   readonly running: number;
   readonly waiting: number;
+  /** Per second of step time spent on that kind of work, of late; 0 before any. */
   readonly prefillTokensPerS: number;
   readonly decodeTokensPerS: number;
 }

@@ -2,7 +2,9 @@
 import { type Bus, connectBus, type WorkerRecord } from "../../lib/bus/mod.ts";
 import { Code, MeshError } from "../../lib/errors/mesh_error.ts";
 import { callUnary, connect } from "../../lib/rpc/mod.ts";
+import type { UrlSource } from "../../lib/model_source/mod.ts";
 import {
+  type ModelSource,
   type ModelStatus,
   type StatusResponse,
   WorkerControlClient,
@@ -19,7 +21,8 @@ export interface Control extends AsyncDisposable {
   load(
     workerId: string,
     model: string,
-    path: string,
+    /** A path, or where else it comes from. */
+    source: string | UrlSource,
     asleep?: boolean,
   ): Promise<ModelStatus>;
   /** `undefined`: the answer came too late, which on a busy machine it may. */
@@ -79,12 +82,11 @@ export async function controlOf(mesh: Mesh, count: number): Promise<Control> {
       const control = client(workerId);
       return callUnary(control.status.bind(control), {}, until(5_000));
     },
-    load(workerId, model, path, asleep = false) {
+    load(workerId, model, from, asleep = false) {
       const control = client(workerId);
-      const source = {
-        location: { $case: "path" as const, value: path },
-        sha256: "",
-      };
+      const source: ModelSource = typeof from === "string"
+        ? { location: { $case: "path", value: from }, sha256: "" }
+        : { location: { $case: "url", value: from.url }, sha256: from.sha256 };
       const request = { model, source, asleep };
       return callUnary(control.load.bind(control), request, until(30_000));
     },

@@ -4,6 +4,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, test } from "vitest";
 import { Code, MeshError } from "../../lib/errors/mesh_error.ts";
+import {
+  sha256,
+  startFileServer,
+} from "../../lib/model_source/testing/file_server.ts";
+import { tempDir } from "../../lib/testing/mod.ts";
 import { ModelState } from "../../proto/gen/quetzal/v1/control.ts";
 import { ask, eventually, streamText } from "./ask.ts";
 import { type Control, controlOf } from "./control.ts";
@@ -201,6 +206,64 @@ test("a model beyond the memory is refused with both numbers, a broken file with
   );
   equal(control.record("decode-0").memoryBytesFree, free);
   equal((await ask(mesh, { content: story, max_tokens: 4 })).status, 200);
+});
+
+test("a model from a URL is downloaded once for all workers of the machine", async () => {
+  await using folder = await tempDir("cache");
+  const content = readFileSync(secondPath);
+  await using server = await startFileServer(content);
+  server.faults.push({ kind: "cut", afterBytes: 1_000_000 });
+  const { mesh, control } = await start({
+    models: both,
+    workerModels: demoModel,
+    env: { QUETZAL_MODEL_CACHE: folder.path },
+  });
+  const source = { url: server.url, sha256: sha256(content) };
+  const states = await Promise.all(
+    ["prefill-0", "decode-0"].map((workerId) =>
+      control.load(workerId, "second", source)
+    ),
+  );
+  deepEqual(
+    states.map(({ state }) => state),
+    Array(2).fill(ModelState.MODEL_STATE_RUNNING),
+  );
+  deepEqual(server.asked, [undefined, "bytes=1000000-"]);
+  equal((await ask(mesh, inSecond)).status, 200);
+  await rejects(
+    control.load("decode-0", "third", { ...source, sha256: "0".repeat(64) }),
+    (error) => error instanceof MeshError && error.code === Code.dataLoss,
+  );
+});
+
+test("a model that the bucket names is known to the router at once, and no more when it is removed", async () => {
+  const { mesh, control } = await start({ models: "", workerModels: "" });
+  equal((await ask(mesh, inSecond)).status, 404);
+  equal((await fetch(`${mesh.httpUrl}/health`)).status, 503);
+  equal((await fetch(`${mesh.httpUrl}/ready`)).status, 200);
+
+  const source = { path: secondPath };
+  await control.bus.putModel({ model: "second", source, aliases: ["2nd"] });
+  await eventually(async () => {
+    const response = await fetch(`${mesh.httpUrl}/v1/models`);
+    const { data } = await response.json();
+    return data.some(({ id }: { id: string }) => id === "second") || undefined;
+  });
+  // No worker has it yet: the request is held until one does.
+  const held = ask(mesh, { ...inSecond, model: "2nd" });
+  await control.load("decode-0", "second", secondPath);
+  equal((await held).status, 200);
+
+  await control.bus.putModel({ model: "later", source: { path: "/none" } });
+  const unread = await eventually(async () => {
+    const answer = await ask(mesh, { ...inSecond, model: "later" });
+    return answer.status === 503 ? answer : undefined;
+  });
+  equal(unread.error!.code, "model_not_ready");
+  await control.bus.removeModel("second");
+  await eventually(async () =>
+    (await ask(mesh, inSecond)).status === 404 || undefined
+  );
 });
 
 test("50 loads and unloads leave the worker's memory where it was", async () => {
