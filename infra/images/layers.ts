@@ -133,7 +133,13 @@ function removeFiles(folder: string, pattern: RegExp): void {
 }
 
 /** Folders of the checkout whose sources run in production. */
-const sourceFolders = ["services", "lib", "proto/gen", "kernels/addon"];
+const sourceFolders = [
+  "services",
+  "lib",
+  "proto/gen",
+  "kernels/addon",
+  "infra/seed",
+];
 
 const notInProduction = /(\.test\.ts|\.bench\.ts|\.md|\.cpp|\.h)$/;
 const foldersNotInProduction = ["testing", "test", "dist"];
