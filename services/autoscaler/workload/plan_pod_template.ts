@@ -18,6 +18,8 @@ export function planPodTemplate(pool: PoolWorkload, settingsHash: string) {
     },
     spec: given({
       serviceAccountName: spec.serviceAccountName,
+      // They would look like settings: QUETZAL_ROUTER_PORT=tcp://10.96.3.4:8080.
+      enableServiceLinks: false,
       // Workers never speak to the API server.
       automountServiceAccountToken: false,
       // Time to drain, to leave NATS, and to be surprised.
