@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { connectBus } from "../../lib/bus/mod.ts";
+import { type Bus, connectBus } from "../../lib/bus/mod.ts";
 import {
   createLogger,
   createRegistry,
@@ -7,7 +7,7 @@ import {
   startTelemetry,
 } from "../../lib/telemetry/mod.ts";
 import { parseConfig } from "./config.ts";
-import { Controller, type Mesh } from "./controller/controller.ts";
+import { Controller } from "./controller/controller.ts";
 import { kubeConfigOf } from "./kube_config.ts";
 import { createKubeClient, LeaderElection } from "./kube/mod.ts";
 import { createControllerMetrics } from "./metrics.ts";
@@ -103,7 +103,7 @@ async function lead(signal: AbortSignal): Promise<void> {
   } finally {
     metrics.leading.set(0);
     joining.abort(new Error("No longer leading"));
-    const closing = mesh.then(({ bus }) => bus[Symbol.asyncDispose](), () => {
+    const closing = mesh.then((bus) => bus[Symbol.asyncDispose](), () => {
       // It never connected, so there is nothing to close.
     });
     await Promise.race([closing, delay(2_000)]);
@@ -111,13 +111,12 @@ async function lead(signal: AbortSignal): Promise<void> {
 }
 
 /** Waits for NATS as long as it takes. */
-async function joinMesh(signal: AbortSignal): Promise<Mesh> {
-  const bus = await connectBus({
+async function joinMesh(signal: AbortSignal): Promise<Bus> {
+  return await connectBus({
     url: config.natsUrl,
     name: config.identity,
     signal,
     onWarning: ({ message, cause }) =>
       log.warn({ cause: cause && String(cause) }, message),
   });
-  return { bus, directory: undefined };
 }

@@ -17,7 +17,6 @@ import type {
   PoolWorkload,
   WorkloadDefaults,
 } from "../workload/plan_pool_workload.ts";
-import type { ModelDirectory } from "./model_directory.ts";
 import type { Placer } from "./placer.ts";
 import type { PodIndex, PodObject } from "./pod_index.ts";
 import type { JobObject, ModelObject, PoolObject } from "./resources.ts";
@@ -37,11 +36,8 @@ export interface Context {
   readonly decisions: DecisionLogs;
   /** Fields left to others, by pool and plural, as of the last apply of each object. */
   readonly conflicts: Map<string, Map<string, readonly FieldConflict[]>>;
-  /** Hashes of the entries that routers have, by Model. */
-  readonly published: Map<string, string>;
   /** Objects whose spec was refused, by key. */
   readonly invalid: Set<string>;
-  readonly directory: () => ModelDirectory | undefined;
   readonly defaults: WorkloadDefaults;
   readonly disruptionApi: PoolWorkload["disruptionApi"];
   readonly metrics: ControllerMetrics;

@@ -18,7 +18,6 @@ import {
 import type { WorkloadDefaults } from "../workload/plan_pool_workload.ts";
 import { type Context, DecisionLogs } from "./context.ts";
 import { createInformers, discoverDisruptionApi } from "./informers.ts";
-import type { ModelDirectory } from "./model_directory.ts";
 import { Placer } from "./placer.ts";
 import { PodIndex } from "./pod_index.ts";
 import { reconcileJob } from "./reconcile_job.ts";
@@ -43,12 +42,6 @@ export interface ControllerOptions {
   readonly random?: () => number;
   /** See `MeshView`. */
   readonly settleMs?: number;
-}
-
-/** The mesh, once it can be reached. */
-export interface Mesh {
-  readonly bus: Bus;
-  readonly directory: ModelDirectory | undefined;
 }
 
 export const fieldManager = "quetzal-autoscaler";
@@ -77,8 +70,8 @@ export class Controller {
   readonly #addresses = new Map<string, string>();
   readonly #signatures = new Map<string, string>();
   #context: Context | undefined;
-  #directory: ModelDirectory | undefined;
   #blind: boolean | undefined;
+  #isSynced = false;
 
   constructor(options: ControllerOptions) {
     this.#options = options;
@@ -89,6 +82,7 @@ export class Controller {
       settleMs: options.settleMs ?? 3_000,
       onWake: (message) => this.#hearWake(message),
       onWorker: (change) => this.#hearWorker(change),
+      onEntry: (model) => this.#hearEntry(model),
     });
     this.#placer = new Placer({
       connect: options.connect ?? connectWorker,
@@ -138,8 +132,8 @@ export class Controller {
     });
   }
 
-  /** Leads until `signal` aborts; `mesh` may take as long as it likes to come. */
-  async run(mesh: Promise<Mesh>, signal: AbortSignal): Promise<void> {
+  /** Leads until `signal` aborts; `bus` may take as long as it likes to come. */
+  async run(bus: Promise<Bus>, signal: AbortSignal): Promise<void> {
     const { client, namespace, log, metrics, tickMs, resyncMs } = this.#options;
     await using open = new AsyncDisposableStack();
     open.use(this.#placer);
@@ -158,8 +152,9 @@ export class Controller {
     });
     this.#context = this.#createContext(informers, disruptionApi);
     const running = informers.run(signal);
-    const following = this.#follow(mesh, signal);
+    const following = this.#follow(bus, signal);
     await Promise.race([informers.synced, running]);
+    this.#isSynced = true;
     if (!signal.aborted) {
       log.info(
         { models: informers.models.size, pools: informers.pools.size },
@@ -196,9 +191,7 @@ export class Controller {
       pods: this.#pods,
       decisions: this.#decisions,
       conflicts: new Map(),
-      published: new Map(),
       invalid: new Set(),
-      directory: () => this.#directory,
       defaults,
       disruptionApi,
       metrics,
@@ -212,19 +205,18 @@ export class Controller {
   }
 
   /** Follows the mesh once it is there; nothing is decided before. */
-  async #follow(mesh: Promise<Mesh>, signal: AbortSignal): Promise<void> {
+  async #follow(bus: Promise<Bus>, signal: AbortSignal): Promise<void> {
     const { log } = this.#options;
     const stopped = new Promise<undefined>((resolve) => {
       signal.addEventListener("abort", () => resolve(undefined), {
         once: true,
       });
     });
-    const found = await Promise.race([mesh, stopped]);
+    const found = await Promise.race([bus, stopped]);
     if (!found || signal.aborted) return;
-    this.#directory = found.directory;
     log.info("Listens to the mesh");
     try {
-      await this.#mesh.follow(found.bus, signal);
+      await this.#mesh.follow(found, signal);
     } catch (reason) {
       if (!signal.aborted) throw reason;
     }
@@ -237,29 +229,10 @@ export class Controller {
       this.#blind = blind;
       metrics.blind.set(blind ? 1 : 0);
       log.info({ blind }, blind ? "Decides nothing: NATS is away" : "Decides");
-      if (!blind) {
-        this.#context?.published.clear();
-        void this.#removeStrayEntries();
-      }
       this.#enqueueAll();
     }
     this.#scaler.tick();
     metrics.queueDepth.set(this.#queue.depth);
-  }
-
-  /** Entries for routers whose Model went while nobody led. */
-  async #removeStrayEntries(): Promise<void> {
-    const { log } = this.#options;
-    const directory = this.#directory;
-    const models = this.#context?.informers.models;
-    if (!directory || !models) return;
-    try {
-      for (const name of await directory.list()) {
-        if (models.get(name) === undefined) await directory.remove(name);
-      }
-    } catch (reason) {
-      log.warn({ err: reason }, "Cannot clear the bucket of models");
-    }
   }
 
   #enqueue(key: string): void {
@@ -346,6 +319,11 @@ export class Controller {
     this.#wakeAtMs = this.#now();
     this.#scaler.wake(model);
     this.#enqueue(`model/${model}`);
+  }
+
+  /** Also of Models that went while nobody led: their reconcile removes the entry. */
+  #hearEntry(model: string): void {
+    if (this.#isSynced) this.#enqueue(`model/${model}`);
   }
 
   /** The pool's objects are as wanted: whoever waited for a wake has waited until now. */

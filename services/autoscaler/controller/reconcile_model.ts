@@ -1,10 +1,10 @@
 import { type Fault, type ModelSpec, modelSpec, parse } from "../crds/mod.ts";
-import { hashOf } from "../kube/mod.ts";
+import { hashOf, stableJson } from "../kube/mod.ts";
 import type { Action } from "../scaling/plan_placement.ts";
 import { planModelStatus } from "../status/plan_model_status.ts";
 import { checkModel } from "../workload/check_spec.ts";
 import type { Context } from "./context.ts";
-import { entryOf } from "./model_directory.ts";
+import { entryOf } from "./model_entry.ts";
 import { noteFaults, readPool } from "./reconcile_pool.ts";
 import {
   createdMs,
@@ -79,23 +79,19 @@ async function forget(name: string, context: Context): Promise<void> {
   context.decisions.delete(key);
   context.invalid.delete(key);
   context.metrics.modelCopies.remove({ model: name });
-  context.published.delete(name);
-  if (context.mesh.connected) await context.directory()?.remove(name);
+  await context.mesh.removeEntry(name);
 }
 
+/** Routers follow the bucket `models`; its changes queue the Model, so it heals itself. */
 async function publish(
   name: string,
   spec: ModelSpec,
-  context: Context,
+  { mesh }: Context,
 ): Promise<void> {
-  const directory = context.directory();
-  // Without NATS there is nobody to tell; its return queues every Model again.
-  if (!directory || !context.mesh.connected) return;
   const entry = entryOf(name, spec);
-  const hash = hashOf(entry);
-  if (context.published.get(name) === hash) return;
-  await directory.put(entry);
-  context.published.set(name, hash);
+  const known = mesh.entry(name);
+  if (known && stableJson(known) === stableJson(entry)) return;
+  await mesh.putEntry(entry);
 }
 
 /** A changed source: what workers have is another model, and leaves. */
@@ -134,7 +130,7 @@ async function drain(
   if (!finalizers.includes(drainFinalizer)) return;
   const { scaler, mesh, placer, writer, wallMs } = context;
   scaler.removeModel(name);
-  if (mesh.connected) await context.directory()?.remove(name);
+  await mesh.removeEntry(name);
   const drainMs = (spec?.drainSeconds ?? 60) * 1_000;
   const waitedMs = wallMs() - Date.parse(deletionTimestamp);
   const holders = mesh.workers()

@@ -1,5 +1,6 @@
 import type {
   Bus,
+  ModelEntry,
   TrafficReport,
   WakeMessage,
   WorkerChange,
@@ -13,6 +14,8 @@ export interface MeshViewOptions {
   readonly settleMs?: number;
   readonly onWake?: (message: WakeMessage) => void;
   readonly onWorker?: (change: WorkerChange) => void;
+  /** What routers know of a model changed. */
+  readonly onEntry?: (model: string) => void;
 }
 
 /** Models that routers may speak of; names come from requests. */
@@ -28,6 +31,7 @@ export class MeshView {
   readonly #options: Required<MeshViewOptions>;
   readonly #workers = new Map<string, WorkerRecord>();
   readonly #traffic = new Map<string, ModelTraffic>();
+  readonly #entries = new Map<string, ModelEntry>();
   #bus: Bus | undefined;
   #connectedSinceMs: number | undefined;
 
@@ -36,6 +40,7 @@ export class MeshView {
       settleMs: 3_000,
       onWake: () => {},
       onWorker: () => {},
+      onEntry: () => {},
       ...options,
     };
   }
@@ -43,11 +48,17 @@ export class MeshView {
   /** Follows the bus until `signal` aborts. */
   async follow(bus: Bus, signal: AbortSignal): Promise<void> {
     this.#bus = bus;
-    const { nowMs, onWake, onWorker } = this.#options;
+    const { nowMs, onWake, onWorker, onEntry } = this.#options;
     await Promise.all([
       each(bus.watchWorkers(signal), (change) => {
         this.#takeWorker(change);
         onWorker(change);
+      }),
+      each(bus.watchModels(signal), (change) => {
+        const name = change.kind === "put" ? change.entry.model : change.model;
+        if (change.kind === "put") this.#entries.set(name, change.entry);
+        else this.#entries.delete(name);
+        onEntry(name);
       }),
       each(
         bus.subscribeTraffic(signal),
@@ -79,6 +90,25 @@ export class MeshView {
 
   workers(): readonly WorkerRecord[] {
     return [...this.#workers.values()];
+  }
+
+  /** What routers know of a model: its entry in the bucket `models`. */
+  entry(model: string): ModelEntry | undefined {
+    return this.#entries.get(model);
+  }
+
+  /** Tells routers of a model; nothing while NATS is away. */
+  async putEntry(entry: ModelEntry): Promise<void> {
+    if (!this.#bus?.connected) return;
+    await this.#bus.putModel(entry);
+    this.#entries.set(entry.model, entry);
+  }
+
+  /** The model becomes unknown to routers; nothing while NATS is away. */
+  async removeEntry(model: string): Promise<void> {
+    if (!this.#bus?.connected || !this.#entries.has(model)) return;
+    await this.#bus.removeModel(model);
+    this.#entries.delete(model);
   }
 
   /** `undefined` when more names were heard than any installation has models. */

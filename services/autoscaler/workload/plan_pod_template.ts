@@ -18,6 +18,8 @@ export function planPodTemplate(pool: PoolWorkload, settingsHash: string) {
     },
     spec: given({
       serviceAccountName: spec.serviceAccountName,
+      // They would look like settings: QUETZAL_ROUTER_PORT=tcp://10.96.3.4:8080.
+      enableServiceLinks: false,
       // Workers never speak to the API server.
       automountServiceAccountToken: false,
       // Time to drain, to leave NATS, and to be surprised.
@@ -117,9 +119,18 @@ function resourcesOf({ resources, hardware }: WorkerPoolSpec) {
     : {};
   // Devices are never shared or overcommitted, so the request is the limit.
   return {
-    requests: { ...resources.requests, ...devices },
-    limits: { ...resources.limits, ...devices },
+    requests: texts({ ...resources.requests, ...devices }),
+    limits: texts({ ...resources.limits, ...devices }),
   };
+}
+
+/** Server-side apply takes quantities as text only, though a client may write numbers. */
+function texts(
+  quantities: Readonly<Record<string, string | number>>,
+): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(quantities).map(([name, amount]) => [name, `${amount}`]),
+  );
 }
 
 type Volume = NonNullable<WorkerPoolSpec["storage"]["models"]>;
@@ -140,7 +151,11 @@ function sourceOf(
 ) {
   if (claimName !== undefined) return { persistentVolumeClaim: { claimName } };
   if (hostPath !== undefined) return { hostPath: { path: hostPath, type } };
-  return { emptyDir: given({ sizeLimit }) };
+  return {
+    emptyDir: given({
+      sizeLimit: sizeLimit === undefined ? undefined : `${sizeLimit}`,
+    }),
+  };
 }
 
 function fieldVariable(name: string, fieldPath: string) {
