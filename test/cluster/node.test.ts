@@ -124,7 +124,8 @@ describe.skipIf(obstacles.length > 0)("a node with pods", () => {
     "more requests than one worker should have bring a second pod",
     async () => {
       explainFailure();
-      using load = keepAsking(12);
+      // Four each is what a worker should have; more than eight would only be slower.
+      using load = keepAsking(7);
       await until("two ready workers", async () => await readyReplicas() === 2);
       await until(
         "the model on both",
