@@ -205,32 +205,32 @@ class Transfer {
 
   /** Copies block by block into memory of our own, and checks that. */
   #takeShared(blocks: KvSharedBlocks): PullFailure | undefined {
-    if (this.#room === undefined) {
+    const room = this.#room;
+    if (room === undefined) {
       return protocolFailure("it names shared memory that was not offered");
     }
-    this.#room.used();
+    room.used();
     const { blockBytes, blockTokens } = this.#layout;
     const { crc32c: checksums, ...header } = blocks;
-    const payload = new Uint8Array(blockBytes);
-    for (let i = 0; i < checksums.length; i++) {
-      const blockIndex = blocks.blockIndex + i;
-      const position = (blockIndex - this.#firstBlock) * blockBytes;
-      if (position < 0) return protocolFailure(`block ${blockIndex} came late`);
-      try {
-        this.#room.read(payload, position);
-      } catch (reason) {
-        return protocolFailure((reason as Error).message);
+    try {
+      for (let i = 0; i < checksums.length; i++) {
+        const isLast = i === checksums.length - 1;
+        const blockIndex = blocks.blockIndex + i;
+        const failure = this.#receiver.acceptFrom(
+          {
+            ...header,
+            blockIndex,
+            tokenCount: isLast ? blocks.tokenCount : blockTokens,
+            crc32c: checksums[i],
+          },
+          (target) =>
+            room.read(target, (blockIndex - this.#firstBlock) * blockBytes),
+        );
+        if (failure !== undefined) return failure;
+        this.#sharedCount++;
       }
-      const isLast = i === checksums.length - 1;
-      const failure = this.#receiver.accept({
-        ...header,
-        blockIndex,
-        tokenCount: isLast ? blocks.tokenCount : blockTokens,
-        crc32c: checksums[i],
-        payload,
-      });
-      if (failure !== undefined) return failure;
-      this.#sharedCount++;
+    } catch (reason) {
+      return protocolFailure((reason as Error).message);
     }
     return undefined;
   }

@@ -124,6 +124,9 @@ class Arena {
         byteLength: BigInt(bytes),
       },
       read(target, position) {
+        if (!(position >= 0 && position + target.length <= bytes)) {
+          throw new Error(`it names bytes outside its room of ${bytes}`);
+        }
         const at = offset + position;
         const got = readSync(fd, target, 0, target.length, at);
         if (got !== target.length) {
