@@ -6,6 +6,8 @@ export interface DecodeConfig extends WorkerConfig {
   readonly kvStallMs: number;
   /** So is one that lives but brings no block for this long. */
   readonly kvBlockWaitMs: number;
+  /** Of the file that is shared with one prefill worker; sparse. */
+  readonly kvSharedBytes: number;
   /** Prompts with fewer tokens left to compute are computed here. */
   readonly remoteTokensMin: number;
   /** A reader that takes nothing for this long loses its sequence. */
@@ -22,6 +24,11 @@ export function parseConfig(env: Env): DecodeConfig {
       "QUETZAL_KV_BLOCK_WAIT",
       [50, 3_600_000],
       30_000,
+    ),
+    kvSharedBytes: reader.bytes(
+      "QUETZAL_KV_SHARED_BYTES",
+      [1 << 16, 2 ** 40],
+      256 << 20,
     ),
     remoteTokensMin: reader.integer("QUETZAL_DECODE_REMOTE_TOKENS_MIN", [
       1,

@@ -17,6 +17,9 @@ export function decodeRole(
     crc32c,
     stallMs: config.kvStallMs,
     blockWaitMs: config.kvBlockWaitMs,
+    shared: config.kvSharedFolder === undefined
+      ? undefined
+      : { folder: config.kvSharedFolder, bytes: config.kvSharedBytes },
   });
   return {
     service: decodeService({
