@@ -9,7 +9,7 @@ import {
 import { parseConfig } from "./config.ts";
 import { Controller } from "./controller/controller.ts";
 import { kubeConfigOf } from "./kube_config.ts";
-import { createKubeClient, LeaderElection } from "./kube/mod.ts";
+import { boundTo, createKubeClient, LeaderElection } from "./kube/mod.ts";
 import { createControllerMetrics } from "./metrics.ts";
 
 const version = "0.1.0";
@@ -69,21 +69,28 @@ log.info(
   "The autoscaler listens",
 );
 
-const led = await election.run(lead, stopping.signal).catch((reason) => {
-  if (stopping.signal.aborted) return true;
-  log.fatal({ err: reason }, "The autoscaler cannot go on");
-  return false;
-});
+let exitCode = 0;
+try {
+  // Who lost the lease stands in line again, with nothing remembered.
+  while (!await election.run(lead, stopping.signal)) {
+    log.warn("No longer the leader; waits for the lease");
+  }
+} catch (reason) {
+  if (!stopping.signal.aborted) {
+    log.fatal({ err: reason }, "The autoscaler cannot go on");
+    exitCode = 1;
+  }
+}
 await parts.disposeAsync();
-// A lost lease ends the process: it starts anew with nothing remembered.
-process.exit(led ? 0 : 1);
+process.exit(exitCode);
 
 async function lead(signal: AbortSignal): Promise<void> {
   metrics.leading.set(1);
   const joining = new AbortController();
   const mesh = joinMesh(AbortSignal.any([signal, joining.signal]));
   const controller = new Controller({
-    client,
+    // What is under way when the lease is lost does not go on either.
+    client: boundTo(client, signal),
     namespace: config.namespace,
     identity: config.identity,
     defaults: {

@@ -100,9 +100,10 @@ export class Controller {
       mesh: this.#mesh,
       nowMs: this.#now,
       podsOf: (pool) => this.#pods.of(pool),
-      isProtected: (model) =>
-        this.#context?.informers.models.get(model) !== undefined &&
-        this.#context.invalid.has(`model/${model}`),
+      isProtected: (model, pool) => {
+        const spec = this.#context?.informers.models.get(model)?.spec;
+        return spec?.pool === pool || spec?.prefillPool === pool;
+      },
       pendingOf: (workerId) => this.#placer.pendingOf(workerId),
       onPool: (change) => this.#poolDecided(change),
       onModel: (change) => this.#modelDecided(change),
@@ -161,9 +162,7 @@ export class Controller {
         "Knows all objects",
       );
     }
-    for (const { metadata } of informers.pools.list()) {
-      this.#enqueue(`pool/${metadata.name}`);
-    }
+    this.#enqueueAll();
     const ticking = setInterval(() => this.#tick(), tickMs);
     const resyncing = setInterval(() => informers.resync(), resyncMs);
     try {
@@ -235,8 +234,9 @@ export class Controller {
     metrics.queueDepth.set(this.#queue.depth);
   }
 
+  /** Before everything is known, the number of pods there are may look like none. */
   #enqueue(key: string): void {
-    this.#queue.add(key);
+    if (this.#isSynced) this.#queue.add(key);
   }
 
   #enqueueAll(): void {
@@ -246,6 +246,9 @@ export class Controller {
     }
     for (const { metadata } of informers?.models.list() ?? []) {
       this.#enqueue(`model/${metadata.name}`);
+    }
+    for (const { metadata } of informers?.jobs.list() ?? []) {
+      this.#enqueue(`job/${metadata.name}`);
     }
   }
 
@@ -323,7 +326,7 @@ export class Controller {
 
   /** Also of Models that went while nobody led: their reconcile removes the entry. */
   #hearEntry(model: string): void {
-    if (this.#isSynced) this.#enqueue(`model/${model}`);
+    this.#enqueue(`model/${model}`);
   }
 
   /** The pool's objects are as wanted: whoever waited for a wake has waited until now. */

@@ -124,6 +124,9 @@ export function createInformers(options: InformersOptions): RunningInformers {
       for (const { metadata } of pools.list()) {
         onChange("pool", metadata.name, { specChanged: true });
       }
+      for (const { metadata } of jobs.list()) {
+        onChange("job", metadata.name, { specChanged: true });
+      }
     },
   };
 }

@@ -128,6 +128,20 @@ export async function createKubeClient(
   };
 }
 
+/** The same client for as long as `signal` has not aborted. */
+export function boundTo(client: KubeClient, signal: AbortSignal): KubeClient {
+  const bound = (request: KubeRequest): KubeRequest => ({
+    ...request,
+    signal: request.signal ? AbortSignal.any([signal, request.signal]) : signal,
+  });
+  return {
+    call: (request) => client.call(bound(request)),
+    lines: (request) => client.lines(bound(request)),
+    // It belongs to whoever made it.
+    [Symbol.dispose]() {},
+  };
+}
+
 interface Agents {
   readonly calls: Agent;
   readonly watches: Agent;

@@ -4,6 +4,7 @@ export { backoffMs } from "./backoff.ts";
 export { type EventNote, EventRecorder } from "./events.ts";
 export { Informer, type InformerNote } from "./informer.ts";
 export {
+  boundTo,
   createKubeClient,
   type KubeClient,
   type KubeRequest,

@@ -37,8 +37,8 @@ export interface ScalerOptions {
   readonly mesh: MeshView;
   readonly nowMs: () => number;
   readonly podsOf: (pool: string) => readonly PodView[];
-  /** A Model that is there, though none that we were told of: its copies stay. */
-  readonly isProtected: (model: string) => boolean;
+  /** A Model that names the pool, though we were not told of it (yet): its copies stay. */
+  readonly isProtected: (model: string, pool: string) => boolean;
   /** Calls under way, by worker id: their models. */
   readonly pendingOf: (workerId: string) => ReadonlySet<string>;
   readonly onPool: (change: PoolChange) => void;
@@ -430,7 +430,7 @@ export class Scaler {
       {
         memory: this.#history,
         nowMs: look.nowMs,
-        isProtected: this.#options.isProtected,
+        isProtected: (model) => this.#options.isProtected(model, name),
       },
     );
     for (const { model, entry } of this.#wishesOf(name, look)) {
