@@ -12,6 +12,10 @@ export interface DecodeConfig extends WorkerConfig {
   readonly remoteTokensMin: number;
   /** A reader that takes nothing for this long loses its sequence. */
   readonly slowReaderMs: number;
+  /** Longest time a token of a crowded step waits for those behind it; 0: none waits. */
+  readonly tokenWaitMs: number;
+  /** Sequences in a step from which its tokens wait. */
+  readonly tokenWaitBatch: number;
 }
 
 /** Reads a plain record; all faults are reported together. */
@@ -38,5 +42,10 @@ export function parseConfig(env: Env): DecodeConfig {
       100,
       600_000,
     ], 10_000),
+    tokenWaitMs: reader.durationMs("QUETZAL_DECODE_TOKEN_WAIT", [0, 1_000], 20),
+    tokenWaitBatch: reader.integer("QUETZAL_DECODE_TOKEN_WAIT_BATCH", [
+      2,
+      4_096,
+    ], 16),
   }));
 }
