@@ -97,7 +97,7 @@ export function parseConfig(
       leaseMs: read.durationMs(
         "QUETZAL_AUTOSCALER_LEASE_TIME",
         [3_000, 600_000],
-        12_000,
+        10_000,
       ),
       resyncMs: read.durationMs(
         "QUETZAL_AUTOSCALER_RESYNC",

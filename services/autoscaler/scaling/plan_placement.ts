@@ -131,9 +131,18 @@ export function planPlacement(
     woken,
   });
   return {
-    actions: [...actions, ...loads.actions],
+    actions: withoutRepeats([...actions, ...loads.actions]),
     unplaced: loads.unplaced,
   };
+}
+
+/** A surplus copy may be ousted as well: it leaves once. */
+function withoutRepeats(actions: readonly Action[]): Action[] {
+  const seen = new Set<string>();
+  return actions.filter(({ kind, worker, model }) => {
+    const key = `${kind} ${worker} ${model}`;
+    return !seen.has(key) && seen.add(key);
+  });
 }
 
 interface Copy {
@@ -193,16 +202,24 @@ function placeMissing(
   seen: Seen,
 ): PlacementOutcome {
   const actions: Action[] = [];
-  let open = missing;
+  const unplaced: string[] = [];
   let state = workers;
-  while (open.length > 0) {
-    const outcome = placeOnce(open, demands, state, seen);
-    actions.push(...outcome.actions);
-    open = open.filter(({ model }) => outcome.unplaced.includes(model));
-    if (outcome.actions.length === 0) break;
-    state = state.map((worker) => afterwards(worker, outcome.actions, demands));
+  // Only requests that wait oust a model that is wanted itself; else two that
+  // do not fit together would oust each other for ever.
+  for (const isHeld of [true, false]) {
+    let open = missing.filter(({ held }) => held > 0 === isHeld);
+    while (open.length > 0) {
+      const outcome = placeOnce(open, demands, state, { ...seen, isHeld });
+      actions.push(...outcome.actions);
+      open = open.filter(({ model }) => outcome.unplaced.includes(model));
+      if (outcome.actions.length === 0) break;
+      state = state.map((worker) =>
+        afterwards(worker, outcome.actions, demands)
+      );
+    }
+    unplaced.push(...open.map(({ model }) => model));
   }
-  return { actions, unplaced: open.map(({ model }) => model) };
+  return { actions, unplaced };
 }
 
 interface Seen {
@@ -241,7 +258,7 @@ function placeOnce(
   missing: readonly PlacementDemand[],
   demands: readonly PlacementDemand[],
   workers: readonly PoolWorker[],
-  seen: Seen,
+  seen: Seen & { readonly isHeld: boolean },
 ): PlacementOutcome {
   const names = new Names();
   const wantedOf = new Map(
@@ -297,12 +314,13 @@ function demandOf(
 function viewOf(
   worker: PoolWorker,
   id: number,
-  { names, wantedOf, memory, nowMs, woken }: {
+  { names, wantedOf, memory, nowMs, woken, isHeld }: {
     readonly names: Names;
     readonly wantedOf: ReadonlyMap<string, boolean>;
     readonly memory: PlacementMemory;
     readonly nowMs: number;
     readonly woken: ReadonlySet<string>;
+    readonly isHeld: boolean;
   },
 ): WorkerView {
   const residents = worker.models
@@ -311,14 +329,17 @@ function viewOf(
       const key = `${worker.workerId} ${own.model}`;
       const sinceMs = memory.sinceMs.get(key) ?? nowMs;
       const settling = own.state !== "asleep" && nowMs - sinceMs < dwellMs;
+      const wanted = own.state !== "asleep" &&
+        (wantedOf.get(own.model) ?? false);
       return {
         model: names.id(own.model),
         weightsBytes: own.weightBytes + own.kvBytes,
         loading: own.state === "loading" || own.state === "waking" ||
-          settling || woken.has(key) || worker.pending.has(own.model),
+          settling || woken.has(key) || worker.pending.has(own.model) ||
+          (wanted && !isHeld),
         sequences: own.running + own.waiting,
         lastUsedMs: memory.usedMs.get(key) ?? sinceMs,
-        wanted: own.state !== "asleep" && (wantedOf.get(own.model) ?? false),
+        wanted,
       };
     });
   for (const model of worker.pending) {

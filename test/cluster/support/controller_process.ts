@@ -52,6 +52,8 @@ export async function startController(
     },
   });
   let log = "";
+  let exitCode: number | null = null;
+  child.once("exit", (code) => exitCode = code);
   child.stderr.setEncoding("utf8").on("data", (text) => log += text);
   const port = await waitFor(
     () => {
@@ -69,7 +71,7 @@ export async function startController(
       return log;
     },
     get exitCode() {
-      return child.exitCode;
+      return exitCode;
     },
     async metrics() {
       const answer = await fetch(`http://127.0.0.1:${port}/metrics`);
