@@ -233,7 +233,13 @@ describe.skipIf(obstacles.length > 0)("a node with pods", () => {
   );
 
   test("kubectl delete takes the whole installation away", async () => {
-    await mesh.kubectl("delete", "-k", overlay, "--timeout=180s");
+    await mesh.kubectl(
+      "delete",
+      "-k",
+      overlay,
+      "--ignore-not-found",
+      "--timeout=180s",
+    );
     await until(
       "no namespace",
       async () =>
