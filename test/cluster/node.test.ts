@@ -4,7 +4,7 @@
  */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { afterAll, beforeAll, describe, onTestFailed, test } from "vitest";
-import { nodeObstacles } from "../../infra/cluster/mod.ts";
+import { nodeLeftovers, nodeObstacles } from "../../infra/cluster/mod.ts";
 import { waitFor } from "../../lib/testing/mod.ts";
 import {
   type NodeMesh,
@@ -30,7 +30,8 @@ describe.skipIf(obstacles.length > 0)("a node with pods", () => {
   });
   afterAll(async () => {
     await mesh?.[Symbol.asyncDispose]();
-  });
+    deepEqual(await nodeLeftovers(), []);
+  }, 2 * minutes);
 
   test(
     "one kubectl apply installs a mesh that answers, from no worker at all",

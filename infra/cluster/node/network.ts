@@ -54,7 +54,7 @@ export async function removeNetwork(): Promise<void> {
 }
 
 /** Those with an address of our pods: another runtime on this machine names its own alike. */
-async function podNamespaces(): Promise<string[]> {
+export async function podNamespaces(): Promise<string[]> {
   const folder = dirname(namespaceFile);
   if (!existsSync(folder)) return [];
   const ours: string[] = [];
