@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { findProgram } from "../process/mod.ts";
+import { clusterPackagesMissing } from "./cluster_packages.ts";
 import type { Facts } from "./plan.ts";
 import { hashOf, readStamp } from "./stamp.ts";
 
@@ -18,6 +19,7 @@ export function readFacts(root: string): Facts {
     hasSimde: existsSync("/usr/include/simde/x86/avx512.h"),
     hasNpm: findProgram("npm") !== undefined,
     parityCurrent: parityCurrent(root),
+    clusterMissing: clusterPackagesMissing(process.env),
   };
 }
 

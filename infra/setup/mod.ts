@@ -4,5 +4,10 @@
  *
  * Looking (`facts.ts`), deciding (`plan.ts`) and doing (`steps.ts`) stand apart.
  */
+export {
+  kubernetesFolder,
+  kubernetesVersion,
+  missingPrograms,
+} from "./kubernetes_programs.ts";
 export { type Profile, profiles } from "./plan.ts";
 export { root, setUp } from "./set_up.ts";

@@ -14,6 +14,7 @@ const complete: Facts = {
   hasSimde: true,
   hasNpm: true,
   parityCurrent: true,
+  clusterMissing: { control: [], node: [] },
 };
 
 const root = { isRoot: true };
@@ -91,6 +92,26 @@ const cases: {
     profile: "up",
     facts: { parityCurrent: false },
     steps: ["addon"],
+  },
+  {
+    label: "does not look at nodes",
+    profile: "cluster",
+    facts: {
+      ...root,
+      clusterMissing: { control: ["etcd-server"], node: ["runc"] },
+    },
+    steps: ["debian"],
+    packages: ["etcd-server"],
+  },
+  {
+    label: "gets what pods need",
+    profile: "cluster-node",
+    facts: {
+      ...root,
+      clusterMissing: { control: [], node: ["containerd", "runc"] },
+    },
+    steps: ["debian", "addon"],
+    packages: ["containerd", "runc"],
   },
 ];
 

@@ -18,6 +18,11 @@ export interface Facts {
   readonly hasNpm: boolean;
   /** test/parity has packages, and they are those of its lock file. */
   readonly parityCurrent: boolean;
+  /** Debian packages that a cluster of either mode lacks. */
+  readonly clusterMissing: {
+    readonly control: readonly string[];
+    readonly node: readonly string[];
+  };
 }
 
 export type StepName = "npm" | "debian" | "addon" | "parity";
@@ -25,20 +30,47 @@ export type StepName = "npm" | "debian" | "addon" | "parity";
 /** What each set-up is for, and what it needs. */
 export const profiles = {
   /** To compile `kernels/`. */
-  kernels: {
+  kernels: needing({}),
+  /** To run the mesh. */
+  up: needing({ nats: true, addon: true }),
+  /** To run every test: some ask llama.cpp, some emulate AVX-512, some need a browser. */
+  test: needing({
+    nats: true,
+    addon: true,
+    parity: true,
+    simde: true,
+    chromium: true,
+  }),
+  /** To pack the services into images. */
+  images: needing({ addon: true }),
+  /** To run the API of Kubernetes, and what talks to it. */
+  cluster: needing({ nats: true, cluster: "control" }),
+  /** To run pods from our images as well. */
+  "cluster-node": needing({ nats: true, addon: true, cluster: "node" }),
+} as const;
+
+export type Profile = keyof typeof profiles;
+
+interface Needs {
+  readonly nats: boolean;
+  readonly addon: boolean;
+  readonly parity: boolean;
+  readonly simde: boolean;
+  readonly chromium: boolean;
+  readonly cluster: "none" | "control" | "node";
+}
+
+function needing(those: Partial<Needs>): Needs {
+  return {
     nats: false,
     addon: false,
     parity: false,
     simde: false,
     chromium: false,
-  },
-  /** To run the mesh. */
-  up: { nats: true, addon: true, parity: false, simde: false, chromium: false },
-  /** To run every test: some ask llama.cpp, some emulate AVX-512, some need a browser. */
-  test: { nats: true, addon: true, parity: true, simde: true, chromium: true },
-} as const;
-
-export type Profile = keyof typeof profiles;
+    cluster: "none",
+    ...those,
+  };
+}
 
 export type Plan =
   | { kind: "impossible"; message: string; hints: readonly string[] }
@@ -64,6 +96,7 @@ export function planSetup(profile: Profile, facts: Facts): Plan {
     ...(facts.hasCompiler ? [] : ["g++"]),
     ...(needs.nats && !facts.hasNatsServer ? ["nats-server"] : []),
     ...(needs.chromium && !facts.hasChromium ? ["chromium"] : []),
+    ...(needs.cluster === "none" ? [] : facts.clusterMissing[needs.cluster]),
   ];
   const canInstall = facts.isRoot && facts.hasApt;
   if (debianPackages.length > 0 && !canInstall) {

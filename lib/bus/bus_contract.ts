@@ -33,6 +33,8 @@ export function workerRecord(
     address: "10.0.0.1:50051",
     startedAtMs: 1_700_000_000_000,
     draining: false,
+    memoryBytesTotal: 0,
+    memoryBytesFree: 0,
     models: [],
     ...rest,
   };
@@ -187,6 +189,47 @@ export function testBusContract(
       name: "MeshError",
       message: /^Cannot publish a worker: startedAtMs: /,
     });
+  });
+
+  busTest("models are known to who watches, before and after", async (pair) => {
+    const model = "org/Größe v1.0";
+    const entry = { model, source: { path: "/m.gguf" }, aliases: ["m"] };
+    await pair.a.putModel(entry);
+    using abort = aborter();
+    const changes = pair.b.watchModels(abort.signal)[Symbol.asyncIterator]();
+    const next = async () => (await changes.next()).value;
+    deepEqual(await next(), { kind: "put", entry });
+    await pair.settle();
+
+    const moved = { ...entry, source: { path: "/n.gguf" }, ttftTargetMs: 500 };
+    await pair.a.putModel(moved);
+    deepEqual(await next(), { kind: "put", entry: moved });
+    // The same again is no change: the next thing heard is the removal.
+    await pair.a.putModel(moved);
+    await pair.a.removeModel(model);
+    await pair.a.removeModel("never was");
+    deepEqual(await next(), { kind: "gone", model });
+    using late = aborter();
+    const others = pair.b.watchModels(late.signal)[Symbol.asyncIterator]();
+    await pair.a.putModel({ model: "z", source: { path: "/z" } });
+    equal((await others.next()).value.entry.model, "z");
+  });
+
+  busTest("putModel() refuses an entry that is none", async ({ a }) => {
+    const url = "https://host/m.gguf";
+    for (
+      const [source, message] of [
+        [{}, /source: must have either/],
+        [{ path: "/a", url, sha256: "0".repeat(64) }, /source: must have eit/],
+        [{ url }, /source: must have a sha256/],
+        [{ url, sha256: "12" }, /source.sha256: must be 64 hex digits/],
+      ] as const
+    ) {
+      await rejects(a.putModel({ model: "m", source }), {
+        name: "MeshError",
+        message,
+      });
+    }
   });
 
   busTest("every kind of message arrives as it was sent", async (pair) => {

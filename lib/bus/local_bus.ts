@@ -7,7 +7,8 @@ import { queueMaxDefault, workerTtlMsDefault } from "./options.ts";
 import { OpenStreams } from "./open_streams.ts";
 import { requireValid } from "./require_valid.ts";
 import { hasActiveSpan, injectTrace, rememberTrace } from "./trace_context.ts";
-import type { KvDump, WorkerChange } from "./types.ts";
+import { ModelChanges, ModelTable } from "./model_changes.ts";
+import type { KvDump, ModelChange, WorkerChange } from "./types.ts";
 import { Warnings } from "./warnings.ts";
 import { WorkerChanges } from "./worker_changes.ts";
 import { WorkerTable } from "./worker_table.ts";
@@ -37,6 +38,11 @@ export function createLocalBus(options: LocalBusOptions = {}): MeshBus {
     graceMs: ttlMs,
     onChange: (change) => watchers.forEach((watcher) => watcher.push(change)),
   });
+
+  const modelWatchers = new Set<ModelChanges>();
+  const modelTable = new ModelTable((change) =>
+    modelWatchers.forEach((watcher) => watcher.push(change))
+  );
 
   function topic<T extends object>(label: string, schema: z.ZodType<T>) {
     const queues = new Set<BoundedQueue<T>>();
@@ -97,6 +103,27 @@ export function createLocalBus(options: LocalBusOptions = {}): MeshBus {
           changes.push({ kind: "put", record });
         }
         watchers.add(changes);
+        return changes;
+      });
+    },
+    // deno-lint-ignore require-await -- a faulty entry rejects here as it does over NATS
+    async putModel(entry) {
+      modelTable.put(requireValid("model", schemas.model, entry));
+    },
+    removeModel(model) {
+      modelTable.remove(model);
+      return Promise.resolve();
+    },
+    watchModels(signal): AsyncIterable<ModelChange> {
+      return streams.add(signal, (onEnd) => {
+        const changes: ModelChanges = new ModelChanges(() => {
+          modelWatchers.delete(changes);
+          onEnd();
+        });
+        for (const entry of modelTable.entries) {
+          changes.push({ kind: "put", entry });
+        }
+        modelWatchers.add(changes);
         return changes;
       });
     },

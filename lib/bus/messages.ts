@@ -1,10 +1,12 @@
 import { z } from "zod";
-import type {
-  KvDump,
-  KvEvent,
-  TrafficReport,
-  WakeMessage,
-  WorkerRecord,
+import {
+  type KvDump,
+  type KvEvent,
+  type ModelEntry,
+  type TrafficReport,
+  type WakeMessage,
+  workerModelStates,
+  type WorkerRecord,
 } from "./types.ts";
 
 const count = z.int().nonnegative();
@@ -32,8 +34,13 @@ export const schemas = {
     startedAtMs: z.number(),
     draining: z.boolean(),
     metricsAddress: name.optional(),
+    podName: name.optional(),
+    // Workers of the release before say neither memory nor state: theirs serve.
+    memoryBytesTotal: count.default(0),
+    memoryBytesFree: count.default(0),
     models: z.array(z.object({
       model: name,
+      state: z.enum(workerModelStates).default("running"),
       fingerprint: z.string(),
       contextLength: count,
       blockTokens: count,
@@ -41,10 +48,30 @@ export const schemas = {
       blocksFree: count,
       running: count,
       waiting: count,
+      weightBytes: count.default(0),
+      kvBytes: count.default(0),
       prefillTokensPerS: rate,
       decodeTokensPerS: rate,
     })).readonly(),
   }) satisfies z.ZodType<WorkerRecord>,
+  model: z.object({
+    model: name,
+    source: z.object({
+      path: z.string().min(1).max(4_096).optional(),
+      url: z.string().min(1).max(4_096).optional(),
+      sha256: z.string().regex(/^[0-9a-fA-F]{64}$/, "must be 64 hex digits")
+        .optional(),
+    }).refine(
+      ({ path, url }) => (path === undefined) !== (url === undefined),
+      "must have either path or url",
+    ).refine(
+      ({ url, sha256 }) => url === undefined || sha256 !== undefined,
+      "must have a sha256 beside its url",
+    ),
+    aliases: z.array(name).max(100).readonly().optional(),
+    draft: name.optional(),
+    ttftTargetMs: rate.optional(),
+  }) satisfies z.ZodType<ModelEntry>,
   kv: z.object({
     workerId: name,
     model: name,

@@ -1,5 +1,5 @@
 /** What the mesh shares: workers, KV events, traffic, wake-ups. Over NATS, or in one process. */
-export type * from "./types.ts";
+export * from "./types.ts";
 export { type Clock, systemClock } from "./clock.ts";
 export { createLocalBus, type LocalBusOptions } from "./local_bus.ts";
 export { connectBus, type ConnectBusOptions } from "./nats_bus.ts";

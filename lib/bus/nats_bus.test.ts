@@ -50,8 +50,10 @@ async function settle(a: MeshBus, b: MeshBus): Promise<void> {
 /** Gives the next test an empty bucket on the same server. */
 async function emptyBucket(): Promise<void> {
   const nc = await connect({ servers: nats.url });
-  const bucket = await new Kvm(nc).open("workers");
-  // The first test finds none.
-  await bucket.destroy().catch(() => {});
+  for (const name of ["workers", "models"]) {
+    const bucket = await new Kvm(nc).open(name);
+    // The first test finds none.
+    await bucket.destroy().catch(() => {});
+  }
   await nc.close();
 }

@@ -9,6 +9,7 @@ import {
 } from "./nats_connect.ts";
 import { requestKvDump, serveKvDump } from "./nats_kv_dump.ts";
 import { createTopic } from "./nats_topic.ts";
+import { NatsModels, NatsModelWatch } from "./nats_models.ts";
 import { NatsWatch } from "./nats_watch.ts";
 import { NatsWorkers } from "./nats_workers.ts";
 import { OpenStreams } from "./open_streams.ts";
@@ -68,6 +69,8 @@ class NatsBus implements MeshBus {
   readonly #ttlMs: number;
   readonly #streams = new OpenStreams();
   readonly #watches = new Set<NatsWatch>();
+  readonly #models: NatsModels;
+  readonly #modelWatches = new Set<NatsModelWatch>();
   #connected = true;
   /** Counts connections: work begun under an older one stops. */
   #epoch = 0;
@@ -95,6 +98,10 @@ class NatsBus implements MeshBus {
       replicas: options.replicas ?? 1,
     });
 
+    this.#models = new NatsModels({
+      ...parts,
+      replicas: options.replicas ?? 1,
+    });
     const kv = createTopic(parts, {
       label: "KV event",
       schema: schemas.kv,
@@ -156,6 +163,32 @@ class NatsBus implements MeshBus {
       this.#watches.add(watch);
       if (!this.#connected) watch.pause();
       else void this.#read(watch, this.#epoch);
+      return watch.changes;
+    });
+  }
+
+  async putModel(entry: Parameters<MeshBus["putModel"]>[0]): Promise<void> {
+    await this.#models.put(requireValid("model", schemas.model, entry));
+  }
+
+  removeModel(model: string): Promise<void> {
+    return this.#models.remove(model);
+  }
+
+  watchModels(signal: AbortSignal): ReturnType<MeshBus["watchModels"]> {
+    return this.#streams.add(signal, (onEnd) => {
+      const watch: NatsModelWatch = new NatsModelWatch({
+        nc: this.#nc,
+        models: this.#models,
+        warnings: this.#warnings,
+        clock: this.#clock,
+        graceMs: this.#ttlMs,
+      }, () => {
+        this.#modelWatches.delete(watch);
+        onEnd();
+      });
+      this.#modelWatches.add(watch);
+      if (this.#connected) void this.#readModels(watch, this.#epoch);
       return watch.changes;
     });
   }
@@ -225,7 +258,16 @@ class NatsBus implements MeshBus {
     for (const watch of this.#watches) watch.resume();
     await this.#persist(epoch, () => this.workers.writeAgain());
     const reads = [...this.#watches].map((watch) => this.#read(watch, epoch));
-    await Promise.all(reads);
+    const modelReads = [...this.#modelWatches].map((watch) =>
+      this.#readModels(watch, epoch)
+    );
+    await Promise.all([...reads, ...modelReads]);
+  }
+
+  #readModels(watch: NatsModelWatch, epoch: number): Promise<void> {
+    return this.#persist(epoch, async () => {
+      if (this.#modelWatches.has(watch)) await watch.read();
+    });
   }
 
   #read(watch: NatsWatch, epoch: number): Promise<void> {

@@ -109,6 +109,41 @@ for (const loseData of [false, true]) {
   });
 }
 
+for (const loseData of [false, true]) {
+  const how = loseData ? "goes after a while" : "stays";
+  test(`a model ${how} when NATS restarts ${loseData ? "without its" : "with its"} data`, async () => {
+    await using nats = await startNats();
+    await using writer = await open(nats.url);
+    await using reader = await open(nats.url, { workerTtlMs: 700 });
+    using abort = aborter();
+    const models = new Set<string>();
+    void (async () => {
+      for await (const change of reader.watchModels(abort.signal)) {
+        if (change.kind === "put") models.add(change.entry.model);
+        else models.delete(change.model);
+      }
+    })();
+    const entry = (model: string) => ({ model, source: { path: "/m" } });
+    await writer.putModel(entry("lost"));
+    await writer.putModel(entry("rewritten"));
+    await waitFor(() => models.size === 2);
+    await nats.kill();
+    await waitFor(() => !writer.connected && !reader.connected);
+    await rejects(writer.putModel(entry("late")), {
+      name: "MeshError",
+      message: /^Cannot write model "late": .* NATS is away/,
+    });
+    await nats.restart({ loseData });
+    await waitFor(() => writer.connected && reader.connected);
+    await waitFor(() =>
+      writer.putModel(entry("rewritten")).then(() => true, () => false)
+    );
+    if (loseData) await waitFor(() => !models.has("lost"));
+    else await delay(1_000);
+    deepEqual([...models], loseData ? ["rewritten"] : ["lost", "rewritten"]);
+  });
+}
+
 test("a worker that died during an outage is gone soon after it", async () => {
   await using nats = await startNats();
   await using router = await open(nats.url, { workerTtlMs: 10_000 });

@@ -1,8 +1,9 @@
-import { jetstreamManager, StorageType } from "@nats-io/jetstream";
+import { StorageType } from "@nats-io/jetstream";
 import { type KV, Kvm } from "@nats-io/kv";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { encodeMessage } from "./messages.ts";
-import { workerKey, workersBucket, workersPrefix } from "./subjects.ts";
+import { listBucket } from "./nats_bucket.ts";
+import { workerKey, workersBucket } from "./subjects.ts";
 import type { WorkerRecord, WorkerRole } from "./types.ts";
 import type { Warnings } from "./warnings.ts";
 
@@ -68,19 +69,7 @@ export class NatsWorkers {
   /** All records there are, with their age by the server's clock. */
   async list(): Promise<ListedRecord[]> {
     const bucket = this.#bucket ?? await this.ensureBucket();
-    const manager = await jetstreamManager(this.#options.nc);
-    const { state } = await manager.streams.info(`KV_${workersBucket}`, {
-      subjects_filter: `${workersPrefix}>`,
-    });
-    const keys = Object.keys(state.subjects ?? {})
-      .map((subject) => subject.slice(workersPrefix.length));
-    const entries = await Promise.all(keys.map((key) => bucket.get(key)));
-    const found = entries.filter((entry) => entry?.operation === "PUT")
-      .map((entry) => ({
-        key: entry!.key,
-        data: entry!.value,
-        createdMs: entry!.created.getTime(),
-      }));
+    const found = await listBucket(this.#options.nc, bucket, workersBucket);
     // Nobody's clock but the server's counts: the newest record is at least 0 ms old.
     const newestMs = Math.max(...found.map((entry) => entry.createdMs));
     return found.map(({ key, data, createdMs }) => ({

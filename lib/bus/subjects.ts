@@ -18,6 +18,10 @@ export const workersBucket = "workers";
 /** The subjects the bucket stores: this and the key. */
 export const workersPrefix = `$KV.${workersBucket}.`;
 
+/** Bucket of the models to serve; a key is the model's name as one token. */
+export const modelsBucket = "models";
+export const modelsPrefix = `$KV.${modelsBucket}.`;
+
 export function workerKey(role: WorkerRole, workerId: string): string {
   return `${role}.${encodeToken(workerId)}`;
 }

@@ -15,11 +15,32 @@ export interface WorkerRecord {
   readonly draining: boolean;
   /** host:port of its /metrics; absent from workers that do not say. */
   readonly metricsAddress?: string;
+  /** The pod it runs in; absent outside Kubernetes. */
+  readonly podName?: string;
+  /** What models may take together; 0 from workers that do not say. */
+  readonly memoryBytesTotal: number;
+  /** That, less what its models take now. */
+  readonly memoryBytesFree: number;
+  /** Empty is valid: such a worker waits for `WorkerControl.Load`. */
   readonly models: readonly WorkerModel[];
 }
 
+/** Only a running model takes sequences. */
+export type WorkerModelState = typeof workerModelStates[number];
+
+export const workerModelStates = [
+  "loading",
+  "running",
+  "asleep",
+  "waking",
+  "failed",
+  "unloading",
+] as const;
+
 export interface WorkerModel {
   readonly model: string;
+  readonly state: WorkerModelState;
+  /** Empty until the model was loaded once; so are the numbers below 0. */
   readonly fingerprint: string;
   readonly contextLength: number;
   readonly blockTokens: number;
@@ -27,7 +48,14 @@ export interface WorkerModel {
   readonly blocksFree: number;
   readonly running: number;
   readonly waiting: number;
-  /** Measured over the last seconds; 0 before any. */
+  /** What it takes of the worker's memory while it runs; asleep it takes nothing. */
+  readonly weightBytes: number;
+  readonly kvBytes: number;
+  /**
+   * Speeds, not throughputs: tokens per second of step time spent on that kind of work, of
+   * late. They stay while nothing runs; 0 before any work. Decode counts all sequences of
+   * its batches together.
+   */
   readonly prefillTokensPerS: number;
   readonly decodeTokensPerS: number;
 }
@@ -75,6 +103,30 @@ export interface WakeMessage {
   readonly held: number;
 }
 
+/**
+ * Entry of the KV bucket `models`, whose key is the model's name: a model that shall be
+ * known whether or not a worker has it. The controller writes it, routers read it.
+ */
+export interface ModelEntry {
+  readonly model: string;
+  /** One of path and url; a url has a checksum. */
+  readonly source: {
+    readonly path?: string;
+    readonly url?: string;
+    readonly sha256?: string;
+  };
+  /** Other names that requests may use. */
+  readonly aliases?: readonly string[];
+  /** The model that drafts for it. */
+  readonly draft?: string;
+  /** First token wanted within, ms. */
+  readonly ttftTargetMs?: number;
+}
+
+export type ModelChange =
+  | { readonly kind: "put"; readonly entry: ModelEntry }
+  | { readonly kind: "gone"; readonly model: string };
+
 export type WorkerChange =
   | { kind: "put"; record: WorkerRecord }
   | { kind: "gone"; role: WorkerRole; workerId: string };
@@ -86,6 +138,12 @@ export interface Bus extends AsyncDisposable {
   removeWorker(role: WorkerRole, workerId: string): Promise<void>;
   /** All present workers first, then each change, until aborted. Expiry of the TTL is a `gone`. */
   watchWorkers(signal: AbortSignal): AsyncIterable<WorkerChange>;
+
+  /** Creates or replaces; rejects with `unavailable` when it could not be written. */
+  putModel(entry: ModelEntry): Promise<void>;
+  removeModel(model: string): Promise<void>;
+  /** All models in the bucket first, then each change, until aborted. */
+  watchModels(signal: AbortSignal): AsyncIterable<ModelChange>;
 
   publishKv(event: KvEvent): void;
   subscribeKv(signal: AbortSignal): AsyncIterable<KvEvent>;

@@ -8,6 +8,7 @@
  */
 import { Code, MeshError } from "../errors/mesh_error.ts";
 import { blockTokens } from "./block_hash.ts";
+import { BusyRate } from "./busy_rate.ts";
 import {
   checkFits,
   checkSequence,
@@ -27,7 +28,6 @@ import { PromptRun } from "./prompt_run.ts";
 import { Scheduler, type StepPlan } from "./scheduler.ts";
 import { Sequence, type SequenceOwner, type StepFacts } from "./sequence.ts";
 import { StepBatch } from "./step_batch.ts";
-import { TokenRate } from "./token_rate.ts";
 import type {
   DeviceStatus,
   Engine,
@@ -68,6 +68,8 @@ export class StepEngine implements Engine {
   readonly kvBlockBytes: number;
   readonly layers: number;
   readonly vocabSize: number;
+  readonly weightBytes: number;
+  readonly kvBytes: number;
 
   readonly #model: NativeModel;
   readonly #cache: PrefixCache;
@@ -78,8 +80,8 @@ export class StepEngine implements Engine {
   readonly #waitingMax: number;
   readonly #now: () => number;
   readonly #onWarning: (message: string, cause?: unknown) => void;
-  readonly #prefillRate = new TokenRate();
-  readonly #decodeRate = new TokenRate();
+  readonly #prefillRate = new BusyRate();
+  readonly #decodeRate = new BusyRate();
   readonly #device: CudaDevice | undefined;
   #bytesPerS: number | undefined;
   readonly #cacheListeners = new Set<CacheListener>();
@@ -97,6 +99,8 @@ export class StepEngine implements Engine {
     this.kvBlockBytes = options.model.kvBlockBytes;
     this.layers = options.layers;
     this.vocabSize = options.vocabSize;
+    this.weightBytes = options.model.weightBytes;
+    this.kvBytes = options.kvBlocks * options.model.kvBlockBytes;
     this.#model = options.model;
     this.#device = options.device;
     this.#cache = new PrefixCache(options.kvBlocks);
@@ -114,14 +118,13 @@ export class StepEngine implements Engine {
   }
 
   status(): EngineStatus {
-    const nowMs = this.#now();
     return {
       blocksTotal: this.#cache.total,
       blocksFree: this.#cache.availableCount,
       running: this.#scheduler.running.length,
       waiting: this.#scheduler.waiting.length,
-      prefillTokensPerS: this.#prefillRate.perSecond(nowMs),
-      decodeTokensPerS: this.#decodeRate.perSecond(nowMs),
+      prefillTokensPerS: this.#prefillRate.perSecond,
+      decodeTokensPerS: this.#decodeRate.perSecond,
     };
   }
 
@@ -292,7 +295,7 @@ export class StepEngine implements Engine {
     if (output.deviceUs && output.bytesRead) {
       this.#bytesPerS = output.bytesRead / output.deviceUs * 1e6;
     }
-    this.#countRows(plan);
+    this.#countRows(plan, output.stepUs / 1e6);
     this.#handOut(plan, output);
   }
 
@@ -372,7 +375,8 @@ export class StepEngine implements Engine {
     }
   }
 
-  #countRows(plan: StepPlan): void {
+  /** A step of both kinds is shared by its rows: native code computes them together. */
+  #countRows(plan: StepPlan, seconds: number): void {
     let decodeRows = 0;
     for (let i = 0; i < plan.sequences.length; i++) {
       const sequence = plan.sequences[i];
@@ -380,10 +384,10 @@ export class StepEngine implements Engine {
         decodeRows += plan.rowCounts[i];
       }
     }
-    const nowMs = this.#now();
-    if (decodeRows > 0) this.#decodeRate.add(decodeRows, nowMs);
-    if (plan.rows > decodeRows) {
-      this.#prefillRate.add(plan.rows - decodeRows, nowMs);
+    const share = decodeRows / plan.rows;
+    if (share > 0) this.#decodeRate.add(decodeRows, seconds * share);
+    if (share < 1) {
+      this.#prefillRate.add(plan.rows - decodeRows, seconds * (1 - share));
     }
   }
 

@@ -4,7 +4,7 @@ import { Code, MeshError } from "../errors/mesh_error.ts";
 import type { GgufFile } from "../gguf/mod.ts";
 import { blockTokens } from "./block_hash.ts";
 import type { ModelFile } from "./model_file.ts";
-import { type Backend, deviceKvBytes } from "./backend.ts";
+import { type Backend, chooseBackend, deviceKvBytes } from "./backend.ts";
 import { type CudaDevice, type Isa, isas, type Native } from "./native.ts";
 
 export interface EngineOptions {
@@ -12,6 +12,8 @@ export interface EngineOptions {
   readonly path?: string;
   /** A header that was read already. */
   readonly gguf?: GgufFile;
+  /** A file that was opened already, in place of both. */
+  readonly file?: ModelFile;
   /** Native code; default: the addon of this project. */
   readonly native?: Native;
   /** Native threads, 1..256; default: one per core that this process may use. */
@@ -22,11 +24,13 @@ export interface EngineOptions {
   readonly backend?: Backend;
   /**
    * KV blocks of 16 tokens in the pool; default: from `kvBytes`, else as many as
-   * `runningMax` sequences of full context need, but at most a quarter of the
-   * memory, and at least one full context. On a GPU at most what weights and
-   * activations leave of its free memory.
+   * `runningMax` sequences of full context need, but at most a quarter of
+   * `memoryBytes`, and at least one full context. On a GPU at most what weights
+   * and activations leave of its free memory.
    */
   readonly kvBlocks?: number;
+  /** Memory that this process may use; default: all of the machine. */
+  readonly memoryBytes?: number;
   /** Bytes for the pool, when `kvBlocks` is left out. */
   readonly kvBytes?: number;
   /** Most tokens in a step; default 256. A step of more tokens makes others wait longer. */
@@ -57,16 +61,16 @@ export function chooseLimits(
 ): EngineLimits {
   const rowsMax = options.rowsMax ?? 256;
   const runningMax = options.runningMax ?? Math.min(64, rowsMax);
-  const memoryBytes = device
+  const poolBytesMax = device
     ? deviceKvBytes(device, model, { rowsMax, runningMax })
-    : totalmem() / 4;
+    : (options.memoryBytes ?? totalmem()) / 4;
   const limits = {
     threads: options.threads ?? Math.min(availableParallelism(), threadsMax),
     rowsMax,
     runningMax,
     waitingMax: options.waitingMax ?? 256,
     kvBlocks: options.kvBlocks ??
-      defaultBlocks(options.kvBytes, { runningMax, memoryBytes }, model),
+      defaultBlocks(options.kvBytes, { runningMax, poolBytesMax }, model),
   };
   const ranges: Record<keyof EngineLimits, number> = {
     threads: threadsMax,
@@ -87,6 +91,21 @@ export function chooseLimits(
   );
 }
 
+/** What an engine with these options will take; known before anything is loaded. */
+export function memoryNeeded(
+  options: EngineOptions,
+  model: ModelFile,
+): { weightBytes: number; kvBytes: number } {
+  const { native, backend, isa } = options;
+  const device = native && chooseBackend({ backend, isa }, native).device;
+  const { kvBlocks } = chooseLimits(options, model, device);
+  return {
+    // Packed for the kernels they take about what they take in the file.
+    weightBytes: model.graph.weights.reduce((sum, { bytes }) => sum + bytes, 0),
+    kvBytes: kvBlocks * model.kvBlockBytes,
+  };
+}
+
 export function chooseIsa(wanted: string | undefined, native: Native): Isa {
   const supported = native.isasSupported;
   if (wanted === undefined) return supported[supported.length - 1];
@@ -104,11 +123,11 @@ const threadsMax = 256;
 
 function defaultBlocks(
   kvBytes: number | undefined,
-  { runningMax, memoryBytes }: { runningMax: number; memoryBytes: number },
+  { runningMax, poolBytesMax }: { runningMax: number; poolBytesMax: number },
   { graph, kvBlockBytes }: ModelFile,
 ): number {
   if (kvBytes !== undefined) return Math.floor(kvBytes / kvBlockBytes);
   const perContext = Math.ceil(graph.contextLength / blockTokens);
-  const inMemory = Math.floor(memoryBytes / kvBlockBytes);
+  const inMemory = Math.floor(poolBytesMax / kvBlockBytes);
   return Math.max(perContext, Math.min(perContext * runningMax, inMemory));
 }

@@ -15,15 +15,15 @@ import type { Engine } from "./types.ts";
 
 export { blockHashes, blockTokens, HashChain } from "./block_hash.ts";
 export { type Backend, backends } from "./backend.ts";
-export type { EngineOptions } from "./engine_options.ts";
-export { type ModelFile, openModel } from "./model_file.ts";
+export { type EngineOptions, memoryNeeded } from "./engine_options.ts";
+export { isUnchanged, type ModelFile, openModel } from "./model_file.ts";
 export type * from "./native.ts";
 export type * from "./types.ts";
 
 /** Loads a model; rejects with a `MeshError` that says what the file lacks. */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   const native = options.native ?? await loadAddon();
-  const model = openModel(readHeader(options));
+  const model = options.file ?? openModel(readHeader(options));
   const { target, device } = chooseBackend(
     { backend: options.backend, isa: options.isa },
     native,

@@ -24,6 +24,11 @@ export function openModel(gguf: GgufFile): ModelFile {
   };
 }
 
+/** Whether the file still is what was opened; a look at its size, header and samples. */
+export function isUnchanged({ gguf, graph, fingerprint }: ModelFile): boolean {
+  return fingerprintOf(gguf, graph) === fingerprint;
+}
+
 const f16Bytes = 2;
 const sampleCount = 64;
 const sampleBytes = 4096;

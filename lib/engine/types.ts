@@ -88,6 +88,7 @@ export interface EngineStatus {
   readonly blocksFree: number;
   readonly running: number;
   readonly waiting: number;
+  /** Per second of step time spent on that kind of work, of late; 0 before any. */
   readonly prefillTokensPerS: number;
   readonly decodeTokensPerS: number;
 }
@@ -117,6 +118,9 @@ export interface Engine extends AsyncDisposable {
   readonly kvBlockBytes: number;
   readonly layers: number;
   readonly vocabSize: number;
+  /** Bytes of weights in memory, and of the whole KV pool. */
+  readonly weightBytes: number;
+  readonly kvBytes: number;
   status(): EngineStatus;
   /** Undefined, or left out, on the CPU. */
   device?(): DeviceStatus | undefined;

@@ -71,9 +71,9 @@ export type NameAndHelp = readonly [name: string, help: string];
 export function perModel<M>(
   make: (model: string) => M,
   modelsMax = 1_000,
-): (model: string) => M {
+): PerModel<M> {
   const made = new Map<string, M>();
-  return function forModel(model) {
+  function forModel(model: string): M {
     const known = made.get(model);
     if (known) return known;
     if (made.size >= modelsMax && model !== otherModels) {
@@ -82,7 +82,16 @@ export function perModel<M>(
     const fresh = make(model);
     made.set(model, fresh);
     return fresh;
-  };
+  }
+  return Object.assign(forModel, {
+    forget: (model: string) => made.delete(model),
+  });
+}
+
+export interface PerModel<M> {
+  (model: string): M;
+  /** Whether it had children of its own, whose series are the caller's to remove. */
+  forget(model: string): boolean;
 }
 
 const otherModels = "other";

@@ -12,6 +12,8 @@ import {
 export interface WorkerMetrics {
   /** Counters of one model; ask once when it is loaded. */
   forModel(model: string): ModelWorkerMetrics;
+  /** Takes a model's series away: it has left the worker. */
+  forget(model: string): void;
 }
 
 export interface ModelWorkerMetrics {
@@ -19,6 +21,8 @@ export interface ModelWorkerMetrics {
   readonly waiting: Gauge.Internal<string>;
   /** Share of KV blocks in use, 0..1, as in vLLM despite the name. */
   readonly kvCacheUsage: Gauge.Internal<string>;
+  readonly weightBytes: Gauge.Internal<string>;
+  readonly kvBytes: Gauge.Internal<string>;
   /** Prompt tokens looked up in the prefix cache, and those found. */
   readonly prefixCacheQueries: Counter.Internal;
   readonly prefixCacheHits: Counter.Internal;
@@ -47,6 +51,14 @@ export function createWorkerMetrics(registry: Registry): WorkerMetrics {
   const kvCacheUsage = gauge(registry, [
     "kv_cache_usage_perc",
     "Share of KV blocks in use, 1 is all of them",
+  ], { labelNames });
+  const weightBytes = gauge(registry, [
+    "model_weight_bytes",
+    "Bytes of weights in memory",
+  ], { labelNames });
+  const kvBytes = gauge(registry, [
+    "model_kv_bytes",
+    "Bytes of the KV pool",
   ], { labelNames });
   const prefixCacheQueries = counter(registry, [
     "prefix_cache_queries_total",
@@ -89,22 +101,46 @@ export function createWorkerMetrics(registry: Registry): WorkerMetrics {
     "Tokens computed in one engine step",
   ], { labelNames, buckets: batchTokenBuckets });
 
+  const all = {
+    running,
+    waiting,
+    kvCacheUsage,
+    weightBytes,
+    kvBytes,
+    prefixCacheQueries,
+    prefixCacheHits,
+    promptTokens,
+    generationTokens,
+    preemptions,
+    drafts,
+    draftTokens,
+    acceptedTokens,
+    stepTime,
+    batchTokens,
+  };
+  const forModel = perModel((model): ModelWorkerMetrics => ({
+    running: running.labels(model),
+    waiting: waiting.labels(model),
+    kvCacheUsage: kvCacheUsage.labels(model),
+    weightBytes: weightBytes.labels(model),
+    kvBytes: kvBytes.labels(model),
+    prefixCacheQueries: prefixCacheQueries.labels(model),
+    prefixCacheHits: prefixCacheHits.labels(model),
+    promptTokens: promptTokens.labels(model),
+    generationTokens: generationTokens.labels(model),
+    preemptions: preemptions.labels(model),
+    drafts: drafts.labels(model),
+    draftTokens: draftTokens.labels(model),
+    acceptedTokens: acceptedTokens.labels(model),
+    stepTime: stepTime.labels(model),
+    batchTokens: batchTokens.labels(model),
+  }));
   return {
-    forModel: perModel((model) => ({
-      running: running.labels(model),
-      waiting: waiting.labels(model),
-      kvCacheUsage: kvCacheUsage.labels(model),
-      prefixCacheQueries: prefixCacheQueries.labels(model),
-      prefixCacheHits: prefixCacheHits.labels(model),
-      promptTokens: promptTokens.labels(model),
-      generationTokens: generationTokens.labels(model),
-      preemptions: preemptions.labels(model),
-      drafts: drafts.labels(model),
-      draftTokens: draftTokens.labels(model),
-      acceptedTokens: acceptedTokens.labels(model),
-      stepTime: stepTime.labels(model),
-      batchTokens: batchTokens.labels(model),
-    })),
+    forModel,
+    forget(model) {
+      if (!forModel.forget(model)) return;
+      for (const metric of Object.values(all)) metric.remove(model);
+    },
   };
 }
 

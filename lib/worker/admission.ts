@@ -4,7 +4,8 @@ import { Code, MeshError } from "../errors/mesh_error.ts";
  * Counts the calls that run and, once draining, lets no new one in.
  *
  * Calls that are still running when the drain's bound is reached end with the
- * abort reason `unavailable`: their caller runs them elsewhere.
+ * abort reason `unavailable`: their caller runs them elsewhere. A worker has one
+ * for all its calls, and each of its models one of its own.
  */
 export class Admission {
   #running = 0;
@@ -12,6 +13,12 @@ export class Admission {
   #endedAtMs = -Infinity;
   readonly #cut = new Set<AbortController>();
   readonly #idle = new Set<() => void>();
+  readonly #leaving: (what: "refused" | "ended") => MeshError;
+
+  /** @param leaving What calls are told once draining. */
+  constructor(leaving = workerLeaves) {
+    this.#leaving = leaving;
+  }
 
   get draining(): boolean {
     return this.#draining;
@@ -31,7 +38,7 @@ export class Admission {
    * one and is aborted too when a drain runs out of time. Throws `unavailable` while draining.
    */
   enter(signal: AbortSignal): Admitted {
-    if (this.#draining) throw leaving("refused");
+    if (this.#draining) throw this.#leaving("refused");
     signal.throwIfAborted();
     const controller = new AbortController();
     const follow = () => controller.abort(signal.reason);
@@ -54,6 +61,11 @@ export class Admission {
     this.#draining = true;
   }
 
+  /** Takes calls again: the drain was called off. */
+  reopen(): void {
+    this.#draining = false;
+  }
+
   /** Resolves when nothing runs any more, or the signal is aborted; never rejects. */
   whenIdle(signal: AbortSignal): Promise<void> {
     if (this.#running === 0 || signal.aborted) return Promise.resolve();
@@ -70,7 +82,9 @@ export class Admission {
 
   /** Ends what still runs, in-band. */
   cutRunning(): void {
-    for (const controller of this.#cut) controller.abort(leaving("ended"));
+    for (const controller of this.#cut) {
+      controller.abort(this.#leaving("ended"));
+    }
   }
 
   #notifyIdle(): void {
@@ -82,9 +96,22 @@ export interface Admitted extends Disposable {
   readonly signal: AbortSignal;
 }
 
-function leaving(what: "refused" | "ended"): MeshError {
+function workerLeaves(what: "refused" | "ended"): MeshError {
   return new MeshError(
     Code.unavailable,
     `The worker is draining: the sequence was ${what}, run it on another one`,
   );
+}
+
+/**
+ * For calls of a model that is taken away while its worker stays. The field tells a router
+ * that the worker itself is as good as before.
+ */
+export function modelLeaves(model: string) {
+  return (what: "refused" | "ended") =>
+    new MeshError(
+      Code.unavailable,
+      `Model "${model}" leaves this worker: the sequence was ${what}, run it on another one`,
+      { field: "model" },
+    );
 }

@@ -6,10 +6,12 @@ import type { ServedModel, ServedModels } from "./served_models.ts";
  *
  * Changes are gathered for a few milliseconds per model and published as one numbered
  * event. A reader that misses a number asks for a dump, which carries the number
- * of the last event that went into it.
+ * of the last event that went into it. A model that leaves takes all its blocks back; the
+ * numbers go on when it returns, for a reader may not have noticed.
  */
 export class CachePublisher implements Disposable {
-  readonly #feeds: CacheFeed[] = [];
+  readonly #feeds = new Map<string, CacheFeed>();
+  readonly #numbers = new Map<string, number>();
   readonly #dump: Disposable;
   readonly #newModels: Disposable;
 
@@ -20,25 +22,32 @@ export class CachePublisher implements Disposable {
     /** Changes within this time share an event, ms. */
     readonly gatherMs?: number;
   }) {
-    this.#newModels = models.onModel((model) => {
-      this.#feeds.push(
-        new CacheFeed(
-          model,
+    this.#newModels = models.listen({
+      came: (model) => {
+        const feed = new CacheFeed(model, {
           gatherMs,
-          (event) => bus.publishKv({ workerId, model: model.name, ...event }),
-        ),
-      );
+          number: this.#numbers.get(model.name) ?? 0,
+          publish: (event) =>
+            bus.publishKv({ workerId, model: model.name, ...event }),
+        });
+        this.#feeds.set(model.name, feed);
+      },
+      left: ({ name }) => {
+        this.#numbers.set(name, this.#feeds.get(name)?.takeBack() ?? 0);
+        this.#feeds.get(name)?.[Symbol.dispose]();
+        this.#feeds.delete(name);
+      },
     });
     this.#dump = bus.serveKvDump(workerId, () => ({
       workerId,
-      models: this.#feeds.map((feed) => feed.dump()),
+      models: [...this.#feeds.values()].map((feed) => feed.dump()),
     }));
   }
 
   [Symbol.dispose](): void {
     this.#dump[Symbol.dispose]();
     this.#newModels[Symbol.dispose]();
-    for (const feed of this.#feeds) feed[Symbol.dispose]();
+    for (const feed of this.#feeds.values()) feed[Symbol.dispose]();
   }
 }
 
@@ -55,15 +64,20 @@ class CacheFeed implements Disposable {
   /** Last state of each hash that changed since the last event: held or gone. */
   readonly #changes = new Map<string, boolean>();
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #number = 0;
+  #number: number;
 
   constructor(
     model: ServedModel,
-    gatherMs: number,
-    publish: (event: FeedEvent) => void,
+    { gatherMs, number, publish }: {
+      readonly gatherMs: number;
+      /** Of the last event about this model. */
+      readonly number: number;
+      readonly publish: (event: FeedEvent) => void;
+    },
   ) {
     this.#model = model;
     this.#gatherMs = gatherMs;
+    this.#number = number;
     this.#publish = publish;
     this.#subscription = model.engine.onCacheChange(({ stored, removed }) => {
       for (const hash of removed) this.#changes.set(hash, false);
@@ -80,6 +94,16 @@ class CacheFeed implements Disposable {
       number: this.#number,
       hashes: this.#model.engine.cachedHashes(),
     };
+  }
+
+  /** Says that no block is held any more; answers the number of the last event. */
+  takeBack(): number {
+    this.#flush();
+    for (const hash of this.#model.engine.cachedHashes()) {
+      this.#changes.set(hash, false);
+    }
+    this.#flush();
+    return this.#number;
   }
 
   #flush(): void {

@@ -1,9 +1,10 @@
 /** The settings that prefill and decode workers share. */
-import { availableParallelism, hostname } from "node:os";
+import { availableParallelism, hostname, totalmem } from "node:os";
 import type { WorkerRole } from "../bus/types.ts";
 import type { ConfigReader } from "../config/mod.ts";
 import { type Backend, backends } from "../engine/backend.ts";
 import { type Isa, isas } from "../engine/native.ts";
+import { modelCacheDefault } from "../model_source/cache_folder.ts";
 
 export interface WorkerConfig {
   readonly workerId: string;
@@ -11,17 +12,28 @@ export interface WorkerConfig {
   readonly port: number;
   readonly advertise: string | undefined;
   readonly natsUrl: string;
-  readonly models: readonly ModelSource[];
+  /** Loaded at the start; more may come by `WorkerControl.Load`. */
+  readonly models: readonly ModelFile[];
+  /** Weights and KV of all models together. */
+  readonly modelMemoryBytes: number;
+  /** Where downloaded models are kept; shared by the processes of a machine. */
+  readonly modelCache: string;
+  /** Largest file that is downloaded. */
+  readonly modelBytesMax: number;
+  /** The pod it runs in, for the controller. */
+  readonly podName: string | undefined;
   readonly engine: EngineConfig;
   /** 0 takes any free port. */
   readonly metricsPort: number;
   readonly otlpEndpoint: string | undefined;
   readonly logLevel: typeof logLevels[number];
   readonly drainMs: number;
+  /** Where workers of a host share memory for KV; `undefined`: nowhere. */
+  readonly kvSharedFolder: string | undefined;
 }
 
 /** One entry of `QUETZAL_MODELS`. */
-export interface ModelSource {
+export interface ModelFile {
   readonly name: string;
   readonly path: string;
 }
@@ -63,6 +75,18 @@ export function readWorkerConfig(
       "nats://127.0.0.1:4222",
     ),
     models: readModels(reader),
+    modelMemoryBytes: reader.bytes(
+      "QUETZAL_MODEL_MEMORY_BYTES",
+      [1, 2 ** 50],
+      modelMemoryDefault(),
+    ),
+    modelCache: reader.path("QUETZAL_MODEL_CACHE", modelCacheDefault),
+    modelBytesMax: reader.bytes(
+      "QUETZAL_MODEL_BYTES_MAX",
+      [1, 2 ** 50],
+      2 ** 41,
+    ),
+    podName: reader.text("QUETZAL_POD_NAME", undefined),
     engine: {
       threads: reader.integer(
         "QUETZAL_THREADS",
@@ -87,8 +111,23 @@ export function readWorkerConfig(
       undefined,
     ),
     logLevel: reader.oneOf("QUETZAL_LOG_LEVEL", logLevels, "info"),
+    kvSharedFolder: readSharedFolder(reader),
     drainMs: reader.durationMs("QUETZAL_DRAIN_TIMEOUT", [0, 3_600_000], 20_000),
   };
+}
+
+/** "none" turns it off. */
+function readSharedFolder(reader: ConfigReader): string | undefined {
+  const folder = reader.path("QUETZAL_KV_SHARED_FOLDER", "/dev/shm");
+  return folder === "none" ? undefined : folder;
+}
+
+/** Four fifths of what this process may have: the rest is for activations and JavaScript. */
+function modelMemoryDefault(): number {
+  // The limit of a container where there is one; without, some runtimes say 0 or 2^64.
+  const limit = process.constrainedMemory?.() ?? 0;
+  const bytes = limit > 0 && limit < totalmem() ? limit : totalmem();
+  return Math.floor(bytes * 0.8);
 }
 
 /** Ids end up in NATS subjects and keys, so only their plain characters pass. */
@@ -107,9 +146,9 @@ function readWorkerId(reader: ConfigReader, role: WorkerRole): string {
 }
 
 /** `name=path,name2=path2` */
-function readModels(reader: ConfigReader): readonly ModelSource[] {
-  const models: ModelSource[] = [];
-  for (const entry of reader.list("QUETZAL_MODELS")) {
+function readModels(reader: ConfigReader): readonly ModelFile[] {
+  const models: ModelFile[] = [];
+  for (const entry of reader.list("QUETZAL_MODELS", [])) {
     const at = entry.indexOf("=");
     const [name, path] = [
       entry.slice(0, at).trim(),

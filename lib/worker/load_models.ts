@@ -1,28 +1,56 @@
-import { createEngine, type Native } from "../engine/mod.ts";
+import {
+  blockTokens,
+  createEngine,
+  isUnchanged,
+  memoryNeeded,
+  type Native,
+  openModel,
+} from "../engine/mod.ts";
+import { Code, MeshError } from "../errors/mesh_error.ts";
 import { readGguf } from "../gguf/mod.ts";
 import type { GgufFile } from "../gguf/types.ts";
 import { createTokenizer } from "../tokenizer/mod.ts";
-import type { EngineConfig, ModelSource } from "./config.ts";
-import { type ServedModel, servedModel } from "./served_models.ts";
+import type { EngineConfig } from "./config.ts";
+import {
+  type ModelIdentity,
+  type ServedModel,
+  servedModel,
+} from "./served_models.ts";
 
 type Warn = (
   message: string,
   details: Readonly<Record<string, unknown>>,
 ) => void;
 
-/** Reads a GGUF file and makes it ready to run; rejects with a `MeshError` that says why not. */
-export async function loadModel(
-  { name, path }: ModelSource,
-  { native, config, warn }: {
-    readonly native: Native;
-    readonly config: EngineConfig;
-    readonly warn: Warn;
-  },
-): Promise<ServedModel> {
-  const gguf = readGguf(path);
-  const engine = await createEngine({
-    gguf,
+export interface LoadParts {
+  readonly native: Native;
+  readonly config: EngineConfig;
+  /** What the models of the process may take together; bounds a pool that is not set. */
+  readonly memoryBytes: number;
+  readonly warn: Warn;
+}
+
+/**
+ * A model whose file was read and checked, but of which nothing is loaded. It takes some
+ * kilobytes, so that a sleeping model may wake without its header being read again.
+ */
+export interface PreparedModel {
+  readonly identity: ModelIdentity;
+  /** Loads the weights; may be called again after the engine was closed. */
+  start(): Promise<ServedModel>;
+}
+
+/** Reads a GGUF file's header; throws a `MeshError` that says what does not fit. */
+export function prepareModel(
+  { name, path }: { readonly name: string; readonly path: string },
+  { native, config, memoryBytes, warn }: LoadParts,
+): PreparedModel {
+  const file = openModel(readGguf(path));
+  const endIds = endIdsOf(file.gguf, name, warn);
+  const options = {
+    file,
     native,
+    memoryBytes,
     threads: config.threads,
     isa: config.isa,
     backend: config.backend,
@@ -30,10 +58,32 @@ export async function loadModel(
     rowsMax: config.batchTokens,
     runningMax: config.runningMax,
     waitingMax: config.waitingMax,
-    onWarning: (message, cause) =>
+    onWarning: (message: string, cause: unknown) =>
       warn(message, { model: name, cause: String(cause) }),
-  });
-  return servedModel(name, engine, endIdsOf(gguf, name, warn));
+  };
+  let hasRun = false;
+  return {
+    identity: {
+      fingerprint: file.fingerprint,
+      contextLength: file.graph.contextLength,
+      blockTokens,
+      ...memoryNeeded(options, file),
+    },
+    async start() {
+      // The mesh knows its blocks by the fingerprint, so another content is another model.
+      if (hasRun && !isUnchanged(file)) throw changedFile(name, path);
+      hasRun = true;
+      return servedModel(name, await createEngine(options), endIds);
+    },
+  };
+}
+
+function changedFile(name: string, path: string): MeshError {
+  return new MeshError(
+    Code.failedPrecondition,
+    `Cannot wake model "${name}": ${path} is no longer the file that was loaded; unload it first`,
+    { field: "model" },
+  );
 }
 
 /**

@@ -5,14 +5,20 @@ import {
   type ModelWorkerMetrics,
   type Registry,
 } from "../telemetry/mod.ts";
-import { counter } from "../telemetry/registry.ts";
+import { counter, gauge } from "../telemetry/registry.ts";
 import { deviceGauges } from "./device_metrics.ts";
+import type { MemoryBudget } from "./memory_budget.ts";
+import type { ModelChange } from "./model_host.ts";
 import type { ModelObserver, WorkerObserver } from "./observer.ts";
 import type { ServedModels } from "./served_models.ts";
 
 export interface MeasuringObserver extends WorkerObserver {
   /** Copies what engines say of themselves into the gauges. */
-  readGauges(models: ServedModels): void;
+  readGauges(models: ServedModels, budget: MemoryBudget): void;
+  /** Counts how models came and went. */
+  modelChanged(change: ModelChange): void;
+  /** Takes the series of a model away that has left. */
+  forget(model: string): void;
 }
 
 /** Counts what the services tell under the names of `quetzal:`. */
@@ -28,6 +34,24 @@ export function createMeasuringObserver(
     "kv_transfer_bytes_total",
     "Bytes of KV blocks sent or taken",
   ], { labelNames: ["model_name"] });
+  const changes = counter(registry, [
+    "model_changes_total",
+    "Models loaded, unloaded, put to sleep or woken, by outcome",
+  ], { labelNames: ["change", "outcome"] });
+  const lastChange = gauge(registry, [
+    "model_change_seconds",
+    "How long the last change of that kind took",
+  ], { labelNames: ["change"] });
+  const memoryTotal = gauge(registry, [
+    "model_memory_bytes_total",
+    "What models may take together",
+  ], {});
+  const memoryFree = gauge(registry, [
+    "model_memory_bytes_free",
+    "What models do not take of that",
+  ], {});
+  /** Label values in use, so that they can be taken away. */
+  const reasons = new Map<string, Set<string>>();
   const observers = new Map<string, ModelObserver>();
   const readDevice = deviceGauges(registry);
 
@@ -41,7 +65,10 @@ export function createMeasuringObserver(
         own.prefixCacheHits.inc(cachedTokens);
         own.promptTokens.inc(computedTokens);
       },
-      kvTransferFailed: (reason) => failures.labels(model, reason).inc(),
+      kvTransferFailed(reason) {
+        failures.labels(model, reason).inc();
+        reasons.set(model, (reasons.get(model) ?? new Set()).add(reason));
+      },
       kvTransferred: (count) => modelBytes.inc(count),
     };
   }
@@ -55,12 +82,29 @@ export function createMeasuringObserver(
       observers.set(model, created);
       return created;
     },
-    readGauges(models) {
+    modelChanged({ kind, ms, error }) {
+      changes.labels(kind, error === undefined ? "done" : "failed").inc();
+      if (error === undefined) lastChange.labels(kind).set(ms / 1_000);
+    },
+    forget(model) {
+      observers.delete(model);
+      metrics.forget(model);
+      bytes.remove(model);
+      for (const reason of reasons.get(model) ?? []) {
+        failures.remove(model, reason);
+      }
+      reasons.delete(model);
+    },
+    readGauges(models, budget) {
+      memoryTotal.set(budget.bytesTotal);
+      memoryFree.set(budget.bytesFree);
       for (const { name, engine } of models) {
         const status = engine.status();
         const own = metrics.forModel(name);
         own.running.set(status.running);
         own.waiting.set(status.waiting);
+        own.weightBytes.set(engine.weightBytes);
+        own.kvBytes.set(engine.kvBytes);
         own.kvCacheUsage.set(1 - status.blocksFree / status.blocksTotal);
         readDevice(name, engine.device?.());
       }

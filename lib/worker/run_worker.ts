@@ -12,9 +12,12 @@ import {
 } from "../telemetry/mod.ts";
 import { Admission } from "./admission.ts";
 import type { WorkerConfig } from "./config.ts";
-import { loadModel } from "./load_models.ts";
-import { createMeasuringObserver } from "./metrics.ts";
+import { prepareModel } from "./load_models.ts";
+import { MemoryBudget } from "./memory_budget.ts";
+import { createMeasuringObserver, type MeasuringObserver } from "./metrics.ts";
+import { ModelHost } from "./model_host.ts";
 import type { WorkerObserver } from "./observer.ts";
+import { fetchModel } from "../model_source/mod.ts";
 import { ServedModels } from "./served_models.ts";
 import { firstStopSignal } from "./stop_signals.ts";
 import { startWorker, type Worker } from "./worker.ts";
@@ -82,6 +85,9 @@ async function serveUntilStopped<C extends WorkerConfig>(
   const crc32c = (bytes: Uint8Array) => native.crc32c(bytes);
   const built = build({ models, admission, observer, log, crc32c });
   open.defer(() => built.close?.());
+  const modelHost = open.use(
+    hostModels({ models, native, config, observer, log }),
+  );
   // Known only once its server listens, which needs the worker.
   const late: { metricsAddress?: string } = {};
   const worker = open.use(
@@ -92,7 +98,10 @@ async function serveUntilStopped<C extends WorkerConfig>(
       port: config.port,
       advertise: config.advertise,
       models,
+      modelHost,
       admission,
+      podName: config.podName,
+      drainMs: config.drainMs,
       service: built.service,
       metricsAddress: () => late.metricsAddress,
       onError: (what, reason) =>
@@ -109,7 +118,7 @@ async function serveUntilStopped<C extends WorkerConfig>(
   );
   late.metricsAddress = `${hostOf(worker.address)}:${metrics.port}`;
   const gauges = setInterval(() => {
-    observer.readGauges(models);
+    observer.readGauges(models, modelHost.budget);
     // Sequences go to other workers from now on; a new process has to come.
     const fault = faultOf(worker);
     if (fault === undefined || admission.draining) return;
@@ -124,11 +133,11 @@ async function serveUntilStopped<C extends WorkerConfig>(
   );
   open.use(joinWhenThere(worker, built, config, log));
 
-  const loaded = loadAll(worker, { native, config, observer, log });
+  const loaded = loadAll(worker, modelHost, config);
   const stoppedEarly = await Promise.race([stop, loaded]);
   if (stoppedEarly === undefined) {
     worker.ready();
-    log.info("All models are loaded");
+    log.info({ models: config.models.length }, "All models are loaded");
   }
   const { signal } = await stop;
   log.info({ signal, running: admission.running }, "Draining");
@@ -149,30 +158,52 @@ async function loadAddon(): Promise<Native> {
   return await loadNative();
 }
 
-async function loadAll(
-  worker: Worker,
-  { native, config, observer, log }: {
+/** What loads the models of the start and those that are asked for later. */
+function hostModels(
+  { models, native, config, observer, log }: {
+    readonly models: ServedModels;
     readonly native: Native;
     readonly config: WorkerConfig;
-    readonly observer: WorkerObserver;
+    readonly observer: MeasuringObserver;
     readonly log: Logger;
   },
+): ModelHost {
+  const memoryBytes = config.modelMemoryBytes;
+  models.listen({ left: ({ name }) => observer.forget(name) });
+  return new ModelHost({
+    models,
+    budget: new MemoryBudget(memoryBytes),
+    fetchFile: (source, options) =>
+      fetchModel(source, {
+        ...options,
+        folder: config.modelCache,
+        bytesMax: config.modelBytesMax,
+      }),
+    prepare: (file) =>
+      prepareModel(file, {
+        native,
+        config: config.engine,
+        memoryBytes,
+        warn: (message, details) => observer.warn(message, details),
+      }),
+    onDone(change) {
+      observer.modelChanged(change);
+      const { model, kind, ms, cut, error } = change;
+      const details = { model, kind, ms: Math.round(ms), cut };
+      if (error === undefined) log.info(details, "Model changed");
+      else log.warn({ ...details, err: error }, "Cannot change the model");
+    },
+  });
+}
+
+async function loadAll(
+  worker: Worker,
+  modelHost: ModelHost,
+  { models }: WorkerConfig,
 ): Promise<void> {
-  for (const source of config.models) {
+  for (const { name, path } of models) {
     if (worker.admission.draining) return;
-    const startMs = performance.now();
-    const model = await loadModel(source, {
-      native,
-      config: config.engine,
-      warn: (message, details) => observer.warn(message, details),
-    });
-    worker.addModel(model);
-    const ms = Math.round(performance.now() - startMs);
-    const device = model.engine.device?.()?.name ?? "cpu";
-    log.info(
-      { model: source.name, fingerprint: model.layout.fingerprint, device, ms },
-      "Loaded",
-    );
+    await modelHost.load({ model: name, source: { path }, asleep: false });
   }
 }
 

@@ -4,6 +4,7 @@ import { type RpcService, startRpcServer } from "../rpc/mod.ts";
 import { Admission } from "./admission.ts";
 import { CachePublisher } from "./cache_publisher.ts";
 import { controlService } from "./control_service.ts";
+import type { ModelHost } from "./model_host.ts";
 import { Registration } from "./registration.ts";
 import type { ServedModel, ServedModels } from "./served_models.ts";
 
@@ -19,6 +20,12 @@ export interface WorkerOptions {
   /** May be empty at first: see `addModel()`. The worker does not close them. */
   readonly models: ServedModels;
   readonly admission: Admission;
+  /** Loads and unloads on request; without one the models stay as they are. */
+  readonly modelHost?: ModelHost;
+  /** For running sequences of a model that is taken away, unless its call has a deadline; 20 s. */
+  readonly drainMs?: number;
+  /** The pod it runs in. */
+  readonly podName?: string;
   /** What the role serves; health, reflection and control are added. */
   readonly service: RpcService;
   /** host:port of its /metrics, once that is known. */
@@ -35,6 +42,7 @@ export interface Worker extends AsyncDisposable {
   readonly address: string;
   readonly admission: Admission;
   readonly models: ServedModels;
+  readonly modelHost: ModelHost | undefined;
   /**
    * Registers this worker and tells about its cache, from now on. A worker serves
    * without a bus too, so one that is away at start keeps nobody from working.
@@ -61,12 +69,14 @@ const farewellMs = 2_000;
 const lingerMs = 100;
 
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const { role, workerId, host, models, admission, onError } = options;
+  const { role, workerId, host, models, modelHost, admission, onError } =
+    options;
+  const { drainMs = 20_000 } = options;
   const startedAtMs = Date.now();
   const server = await startRpcServer({
     host,
     port: options.port,
-    services: [options.service, controlService(() => worker)],
+    services: [options.service, controlService(() => worker, { drainMs })],
     // Half a million ids of a long prompt fit.
     receiveBytesMax: 16 << 20,
   });
@@ -78,10 +88,14 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     startedAtMs,
     draining: admission.draining,
     metricsAddress: options.metricsAddress?.(),
+    podName: options.podName,
+    memoryBytesTotal: modelHost?.budget.bytesTotal ?? 0,
+    memoryBytesFree: modelHost?.budget.bytesFree ?? 0,
     models: models.records(),
   });
   let registration: Registration | undefined;
   let publisher: CachePublisher | undefined;
+  const changes = models.listen({ changed: () => registration?.renew() });
 
   const worker: Worker = {
     role,
@@ -90,6 +104,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     address,
     admission,
     models,
+    modelHost,
     join(bus) {
       publisher = new CachePublisher({ bus, workerId, models });
       registration = new Registration({
@@ -103,10 +118,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       await registration?.[Symbol.asyncDispose]();
       publisher = registration = undefined;
     },
-    addModel(model) {
-      models.add(model);
-      registration?.renew();
-    },
+    addModel: (model) => models.add(model),
     ready() {
       models.loading = false;
       if (!admission.draining) server.setServing(true);
@@ -126,6 +138,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       return cutCount;
     },
     async [Symbol.asyncDispose]() {
+      changes[Symbol.dispose]();
       admission.startDrain();
       admission.cutRunning();
       await worker.leave();

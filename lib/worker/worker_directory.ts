@@ -1,4 +1,9 @@
-import type { Bus, WorkerRecord, WorkerRole } from "../bus/types.ts";
+import type {
+  Bus,
+  WorkerModel,
+  WorkerRecord,
+  WorkerRole,
+} from "../bus/types.ts";
 
 /**
  * The workers of one role that are registered now, by address.
@@ -22,11 +27,13 @@ export class WorkerDirectory implements Disposable {
     });
   }
 
-  /** The worker at this address, if it serves the model. */
+  /** The worker at this address, if it serves the model now. */
   find(address: string, model: string): WorkerRecord | undefined {
+    const serves = (each: WorkerModel) =>
+      each.model === model && each.state === "running";
     for (const record of this.#records.values()) {
       if (record.address !== address) continue;
-      if (record.models.some((each) => each.model === model)) return record;
+      if (record.models.some(serves)) return record;
     }
     return undefined;
   }

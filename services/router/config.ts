@@ -1,4 +1,5 @@
 import { type Env, readConfig } from "../../lib/config/mod.ts";
+import { modelCacheDefault } from "../../lib/model_source/mod.ts";
 import { type PolicyName, policyNames } from "./policies/mod.ts";
 
 export interface RouterConfig {
@@ -7,7 +8,12 @@ export interface RouterConfig {
   readonly httpPort: number;
   readonly grpcPort: number;
   readonly natsUrl: string;
+  /** Always known; others come by the bucket `models`. */
   readonly models: readonly ModelFile[];
+  /** Where downloaded models are kept; shared by the processes of a machine. */
+  readonly modelCache: string;
+  /** Largest file that is downloaded. */
+  readonly modelBytesMax: number;
   readonly policy: PolicyName;
   /** Requests held per model; the next one gets 429. */
   readonly heldMax: number;
@@ -66,7 +72,7 @@ export function parseConfig(env: Env): RouterConfig {
   return readConfig(
     { what: "the router", env, prefix: "QUETZAL_ROUTER_" },
     (read) => {
-      const models = parseModels(read.list("QUETZAL_MODELS"));
+      const models = parseModels(read.list("QUETZAL_MODELS", []));
       for (const fault of models.faults) read.fault(fault);
       return {
         host: read.text("QUETZAL_HOST", "127.0.0.1"),
@@ -78,6 +84,12 @@ export function parseConfig(env: Env): RouterConfig {
           "nats://127.0.0.1:4222",
         ),
         models: models.files,
+        modelCache: read.path("QUETZAL_MODEL_CACHE", modelCacheDefault),
+        modelBytesMax: read.bytes(
+          "QUETZAL_MODEL_BYTES_MAX",
+          [1, 2 ** 50],
+          2 ** 41,
+        ),
         policy: read.oneOf(
           "QUETZAL_ROUTER_POLICY",
           policyNames,

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { type Bus, type Clock, systemClock } from "../../lib/bus/mod.ts";
+import { fetchModel } from "../../lib/model_source/mod.ts";
 import { startRpcServer } from "../../lib/rpc/mod.ts";
 import {
   createRegistry,
@@ -12,6 +13,8 @@ import { Inference, ModelCatalog, type ServedModel } from "./core/mod.ts";
 import { inferenceService } from "./grpc/inference_service.ts";
 import { kserveService } from "./grpc/kserve_service.ts";
 import { startHttpServer } from "./http/server.ts";
+import { loadModel } from "./load_models.ts";
+import { followModels } from "./models/follow_models.ts";
 import { DecodeClients } from "./workers/decode_clients.ts";
 import { followMesh } from "./workers/follow_mesh.ts";
 import { KvIndex } from "./workers/kv_index.ts";
@@ -79,8 +82,23 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
   });
   undo.use(followMesh({ bus, workers, kvIndex, clients, traffic, logger }));
 
+  const catalog = new ModelCatalog(models);
+  undo.use(followModels({
+    bus,
+    catalog,
+    logger,
+    random: options.random ?? Math.random,
+    async load({ name, source }, progress) {
+      const path = await fetchModel(source, {
+        ...progress,
+        folder: config.modelCache,
+        bytesMax: config.modelBytesMax,
+      });
+      return await loadModel({ name, path });
+    },
+  }));
   const inference = new Inference({
-    catalog: new ModelCatalog(models),
+    catalog,
     dispatcher,
     workers,
     clients,

@@ -3,6 +3,8 @@ import { readSse } from "./read_sse.ts";
 import type { Mesh } from "./start_mesh.ts";
 
 export interface Question {
+  /** The demo model unless set. */
+  model?: string;
   content: string;
   max_tokens?: number;
   temperature?: number;

@@ -23,6 +23,8 @@ export interface MeshOptions {
   decode?: number;
   /** QUETZAL_MODELS; the demo model unless set. */
   models?: string;
+  /** What the workers start with, when the router knows more. */
+  workerModels?: string;
   /** Starts a dashboard too, and sends it the spans of all; its environment may be added to. */
   dashboard?: boolean | Record<string, string>;
   /** Added to the environment of every process, or of one role. */
@@ -66,8 +68,11 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
   const [httpPort, grpcPort] = [await freePort(), await freePort()];
   const dashboardPort = options.dashboard ? await freePort() : undefined;
   const dashboardUrl = dashboardPort && `http://127.0.0.1:${dashboardPort}`;
+  const { workerModels = models } = options;
+  const loadedFirst = workerModels.split(",").filter((entry) => entry !== "")
+    .map((entry) => entry.split("=")[0]);
   const shared = {
-    QUETZAL_MODELS: models,
+    QUETZAL_MODELS: workerModels,
     QUETZAL_NATS_URL: nats.url,
     QUETZAL_LOG_LEVEL: "info",
     QUETZAL_METRICS_PORT: "0",
@@ -96,6 +101,7 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
     });
   }
   add("router", "router", {
+    QUETZAL_MODELS: models,
     QUETZAL_HTTP_PORT: String(httpPort),
     QUETZAL_GRPC_PORT: String(grpcPort),
   });
@@ -122,7 +128,8 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
       if (!found) throw new Error(`No process ${name} in this mesh`);
       return found;
     },
-    waitForWorkers: (counts) => waitForWorkers(grpcAddress, counts, processes),
+    waitForWorkers: (counts) =>
+      waitForWorkers(grpcAddress, { counts, names: loadedFirst, processes }),
     [Symbol.asyncDispose]: async () => await kept.disposeAsync(),
   };
   await mesh.waitForWorkers({ prefill, decode });
@@ -180,11 +187,14 @@ async function stopAll(processes: readonly MeshProcess[]): Promise<void> {
   await Promise.all(processes.map((process) => process.kill("SIGKILL")));
 }
 
-/** The router tells per model how many workers it sees. */
+/** The router tells per model how many workers it sees; the named ones count. */
 async function waitForWorkers(
   address: string,
-  counts: { prefill: number; decode: number },
-  processes: readonly MeshProcess[],
+  { counts, names, processes }: {
+    readonly counts: { prefill: number; decode: number };
+    readonly names: readonly string[];
+    readonly processes: readonly MeshProcess[];
+  },
 ): Promise<void> {
   const client = connect(InferenceClient, address);
   using _ = { [Symbol.dispose]: () => client.close() };
@@ -196,11 +206,13 @@ async function waitForWorkers(
       last = models.map((model) =>
         `${model.name}: ${model.prefillWorkers} prefill, ${model.decodeWorkers} decode`
       ).join("; ");
-      const ready = models.every((model) =>
-        model.decodeWorkers === counts.decode &&
-        model.prefillWorkers === counts.prefill
+      const ready = names.every((name) =>
+        models.some((model) =>
+          model.name === name && model.decodeWorkers === counts.decode &&
+          model.prefillWorkers === counts.prefill
+        )
       );
-      if (ready && models.length > 0) return;
+      if (ready) return;
     } catch (error) {
       // Not listening yet: the next look tells.
       last = String(error);

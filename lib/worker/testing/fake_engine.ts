@@ -39,6 +39,8 @@ export class FakeEngine implements Engine {
   readonly kvBlockBytes: number;
   readonly layers = 2;
   readonly vocabSize: number;
+  readonly weightBytes = 1_000;
+  readonly kvBytes: number;
   /** Sequences that ended because their signal was aborted. */
   abortedCount = 0;
   running = 0;
@@ -53,6 +55,7 @@ export class FakeEngine implements Engine {
     this.fingerprint = options.fingerprint ?? "fake-1";
     this.contextLength = options.contextLength ?? 4096;
     this.kvBlockBytes = options.kvBlockBytes ?? 256;
+    this.kvBytes = 100 * this.kvBlockBytes;
     this.vocabSize = options.vocabSize ?? 1000;
     this.stepMs = options.stepMs ?? 0;
     this.chunkMs = options.chunkMs ?? 0;

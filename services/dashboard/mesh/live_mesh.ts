@@ -158,9 +158,9 @@ export class LiveMesh {
       });
     }
     const old = new Set(
-      isBack ? [] : before!.record.models.map((m) => m.model),
+      isBack ? [] : running(before!.record).map((m) => m.model),
     );
-    for (const { model } of record.models) {
+    for (const { model } of running(record)) {
       if (role === "decode") this.#traffics(model)?.served(nowMs);
       if (!old.delete(model)) {
         this.#note("model_loaded", {
@@ -220,7 +220,7 @@ export class LiveMesh {
     const serving = [...this.#workers.values()].filter(({ goneAtMs }) =>
       goneAtMs === undefined
     ).flatMap(({ record }) =>
-      record.models.filter((served) => served.model === model)
+      running(record).filter((served) => served.model === model)
         .map((served) => ({ role: record.role, served }))
     );
     const decode = serving.filter(({ role }) => role === "decode");
@@ -346,4 +346,9 @@ export class LiveMesh {
   #changed(): void {
     for (const listener of this.#listeners) listener();
   }
+}
+
+/** Of a worker's models those that take sequences. */
+function running({ models }: WorkerRecord) {
+  return models.filter(({ state }) => state === "running");
 }

@@ -67,7 +67,9 @@ export async function generate(
     if (!goesOnElsewhere(failure) || attempt >= parts.attemptsMax) {
       throw failure;
     }
-    parts.workers.distrust(lease.decode);
+    if (failure.field === "model") {
+      parts.workers.avoid(lease.decode, request.model.name);
+    } else parts.workers.distrust(lease.decode);
   }
 }
 

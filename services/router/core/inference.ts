@@ -54,6 +54,10 @@ export class Inference {
     return this.#running.size;
   }
 
+  get draining(): boolean {
+    return this.#draining;
+  }
+
   /** Can some model be served now, and do we take requests? */
   get ready(): boolean {
     if (this.#draining) return false;

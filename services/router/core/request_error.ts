@@ -12,6 +12,7 @@ export interface RequestErrorOptions extends MeshErrorOptions {
 export type RefusalReason =
   | "context_length_exceeded"
   | "model_not_found"
+  | "model_not_ready"
   | "unknown_field"
   | "unsupported_field"
   | "invalid_value"

@@ -26,6 +26,7 @@ const routes: readonly (readonly [
   ["POST", "/tokenize", tokenize],
   ["POST", "/detokenize", detokenize],
   ["GET", "/health", health],
+  ["GET", "/ready", ready],
   ["GET", "/metrics", metrics],
 ];
 
@@ -70,6 +71,12 @@ function unknownPath({ req: { path } }: Exchange): HttpError {
 function health(exchange: Exchange, { inference }: HttpOptions): Response {
   if (inference.ready) return exchange.json({ status: "ok" });
   return exchange.json({ status: "no worker can serve now" }, 503);
+}
+
+/** Takes requests, be it to hold them: what a Service in front has to know. */
+function ready(exchange: Exchange, { inference }: HttpOptions): Response {
+  if (!inference.draining) return exchange.json({ status: "ok" });
+  return exchange.json({ status: "draining" }, 503);
 }
 
 async function metrics(

@@ -11,7 +11,11 @@ import { answerHeaders, type Exchange, type HttpEnv } from "./exchange.ts";
 const tracer = trace.getTracer("quetzal.router");
 
 /** Probes come every second and would bury everything else. */
-const untraced: ReadonlySet<string> = new Set(["/health", "/metrics"]);
+const untraced: ReadonlySet<string> = new Set([
+  "/health",
+  "/ready",
+  "/metrics",
+]);
 
 /** Names the request and opens its root span, which ends with the answer's last byte. */
 export function traced(paths: readonly string[]): MiddlewareHandler<HttpEnv> {

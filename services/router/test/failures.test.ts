@@ -242,6 +242,13 @@ test("no worker within the hold: 503 with Retry-After", async () => {
   equal((await fetch(`${mesh.url}/health`)).status, 503);
 });
 
+test("a router without workers is ready: it holds requests", async () => {
+  await start();
+  const probe = async (path: string) =>
+    (await fetch(`${mesh.url}${path}`)).status;
+  deepEqual([await probe("/health"), await probe("/ready")], [503, 200]);
+});
+
 test("a full hold queue: 429 with Retry-After, those held are served", async () => {
   const { model } = await start({ heldMax: 2 });
   const held = [1, 2].map(() => mesh.post(path, chat));

@@ -1,4 +1,4 @@
-import type { Bus } from "../../../lib/bus/mod.ts";
+import type { Bus, WorkerRecord } from "../../../lib/bus/mod.ts";
 import type { Logger } from "../../../lib/telemetry/mod.ts";
 import type { DecodeClients } from "./decode_clients.ts";
 import type { KvIndex } from "./kv_index.ts";
@@ -50,11 +50,24 @@ async function followWorkers(
     const now = workers.get(role, workerId)?.record;
     const restarted = before?.startedAtMs !== now?.startedAtMs;
     if (before !== undefined && restarted) kvIndex.forget(workerId);
+    for (const model of gone(before, now)) kvIndex.forgetModel(workerId, model);
     if (now !== undefined && restarted) void kvIndex.repair(workerId);
     if (before !== undefined && before.address !== now?.address) {
       clients.drop(before.address);
     }
   }
+}
+
+/** Models that ran there and do no more: their blocks are gone with them. */
+function gone(
+  before: WorkerRecord | undefined,
+  now: WorkerRecord | undefined,
+): string[] {
+  const running = (record: WorkerRecord | undefined) =>
+    record?.models.filter(({ state }) => state === "running")
+      .map(({ model }) => model) ?? [];
+  const still = new Set(running(now));
+  return running(before).filter((model) => !still.has(model));
 }
 
 async function followKv(

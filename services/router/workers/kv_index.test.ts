@@ -135,3 +135,20 @@ test("whatever is lost on the way, the index equals the worker after one repair"
     }),
   );
 });
+
+test("a model that left its worker is forgotten, its neighbours are not", async () => {
+  const { index, asked, matched } = setUp();
+  const other = (hashes: string[]) => index.matchedBlocks("a", "other", hashes);
+  index.apply(event(1, ["x"]));
+  index.apply({ ...event(1, ["y"]), model: "other" });
+  index.forgetModel("a", "demo");
+  equal(matched("x"), 0);
+  equal(other(["y"]), 1);
+  // It returns, and its numbers go on: the gap asks for a dump.
+  index.apply(event(5, ["z"]));
+  asked.shift()!(dump(5, ["z"]));
+  await settled();
+  equal(matched("z"), 1);
+  // The dump did not name the other model, so that one is gone.
+  equal(other(["y"]), 0);
+});

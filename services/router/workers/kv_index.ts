@@ -56,6 +56,10 @@ export class KvIndex {
     }
   }
 
+  forgetModel(workerId: string, model: string): void {
+    this.#holdings.delete(key(workerId, model));
+  }
+
   /** Fetches everything one worker holds; one request at a time per worker. */
   async repair(workerId: string): Promise<void> {
     if (this.#dumps.has(workerId)) return;
@@ -67,6 +71,13 @@ export class KvIndex {
   }
 
   #replace(dump: KvDump): void {
+    const dumped = new Set(dump.models.map(({ model }) => model));
+    for (const [name, { workerId, model }] of this.#holdings) {
+      // What is not in the dump has left the worker.
+      if (workerId === dump.workerId && !dumped.has(model)) {
+        this.#holdings.delete(name);
+      }
+    }
     for (const { model, number, hashes } of dump.models) {
       const holding = this.#holding(dump.workerId, model);
       holding.hashes = new Set(hashes.slice(-this.#options.hashesMax));
@@ -111,7 +122,13 @@ export class KvIndex {
     const name = key(workerId, model);
     let holding = this.#holdings.get(name);
     if (holding === undefined) {
-      holding = { workerId, number: 0, hashes: new Set(), missed: undefined };
+      holding = {
+        workerId,
+        model,
+        number: 0,
+        hashes: new Set(),
+        missed: undefined,
+      };
       this.#holdings.set(name, holding);
     }
     return holding;
@@ -123,6 +140,7 @@ const missedMax = 1_000;
 
 interface Holding {
   readonly workerId: string;
+  readonly model: string;
   /** Of the last change; -1 when nothing is certain. */
   number: number;
   hashes: Set<string>;

@@ -62,3 +62,56 @@ test("serving() goes by role and model, leaves out draining workers and forgets 
   deepEqual(ids(), []);
   equal(table.serving("prefill", "demo").length, 1);
 });
+
+test("only a running model is served", () => {
+  const { table } = setUp();
+  for (
+    const state of [
+      "loading",
+      "asleep",
+      "waking",
+      "failed",
+      "unloading",
+    ] as const
+  ) {
+    table.apply({
+      kind: "put",
+      record: workerRecord("a", { model: { state } }),
+    });
+    equal(table.serving("decode", "demo").length, 0, state);
+  }
+  table.apply({
+    kind: "put",
+    record: { ...workerRecord("a"), models: [] },
+  });
+  equal(table.serving("decode", "demo").length, 0);
+});
+
+test("avoid() leaves out one model until the record tells of it or a moment has passed", () => {
+  const clock = createFakeClock();
+  const table = new WorkerTable(clock);
+  const put = (state: "running" | "unloading") =>
+    table.apply({
+      kind: "put",
+      record: workerRecord("a", { model: { state } }),
+    });
+  put("running");
+  const worker = table.get("decode", "a")!;
+  const serving = () => table.serving("decode", "demo").length;
+  let told = 0;
+  table.onChange(() => told++);
+
+  table.avoid(worker, "demo");
+  equal(serving(), 0);
+  equal(worker.trusted, true);
+  put("running"); // written before the worker refused
+  equal(serving(), 0);
+  clock.advance(500);
+  equal(serving(), 1);
+  equal(told, 2);
+
+  table.avoid(worker, "demo");
+  put("unloading");
+  put("running"); // woken again
+  equal(serving(), 1);
+});

@@ -18,6 +18,7 @@ export interface Worker {
    * sequences, up to a second old) plus what we sent or finished since.
    */
   load(model: string): number;
+  /** The model, if it runs there. */
   served(model: string): WorkerModel | undefined;
 }
 
@@ -51,7 +52,7 @@ export class WorkerTable {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
-  /** Workers of the role that serve the model and take new sequences. */
+  /** Workers of the role on which the model runs and takes new sequences. */
   serving(role: WorkerRole, model: string): Worker[] {
     const found: Worker[] = [];
     for (const entry of this.#entries.values()) {
@@ -87,6 +88,19 @@ export class WorkerTable {
     entry.distrustedUntilMs = undefined;
   }
 
+  /**
+   * The worker said that one of its models is leaving: its other models are as good as
+   * before. Until its record says so too, or a moment has passed, we do not ask it for this one.
+   */
+  avoid(worker: Worker, model: string): void {
+    const entry = worker as Entry;
+    entry.leaving.add(model);
+    this.#clock.setTimer(500, () => {
+      if (!entry.leaving.delete(model)) return;
+      this.#tellAgain(entry);
+    });
+  }
+
   /** A call failed as if the worker were dead. */
   distrust(worker: Worker): void {
     const entry = worker as Entry;
@@ -97,13 +111,15 @@ export class WorkerTable {
     this.#clock.setTimer(delayMs, () => {
       if (entry.distrustedUntilMs !== untilMs) return;
       entry.distrustedUntilMs = undefined;
-      const current = this.#entries.get(
-        key(entry.record.role, entry.record.workerId),
-      );
-      if (current === entry) {
-        this.#notify({ kind: "put", record: entry.record });
-      }
+      this.#tellAgain(entry);
     });
+  }
+
+  /** It may be asked again, if it is still there. */
+  #tellAgain(entry: Entry): void {
+    const { role, workerId } = entry.record;
+    if (this.#entries.get(key(role, workerId)) !== entry) return;
+    this.#notify({ kind: "put", record: entry.record });
   }
 
   #put(record: WorkerRecord): void {
@@ -129,6 +145,8 @@ class Entry implements Worker {
   inFlight = 0;
   failureCount = 0;
   distrustedUntilMs: number | undefined;
+  /** Models it refused although its record still says that they run. */
+  readonly leaving = new Set<string>();
   /** Our sequences per model: now, and when the record arrived. */
   readonly #own = new Map<string, { now: number; atRecord: number }>();
 
@@ -142,11 +160,19 @@ class Entry implements Worker {
 
   renew(record: WorkerRecord): void {
     this.record = record;
+    // The record caught up with what the worker told us itself.
+    for (const model of [...this.leaving]) {
+      const state = record.models.find((each) => each.model === model)?.state;
+      if (state !== "running") this.leaving.delete(model);
+    }
     for (const own of this.#own.values()) own.atRecord = own.now;
   }
 
   served(model: string): WorkerModel | undefined {
-    return this.record.models.find((entry) => entry.model === model);
+    if (this.leaving.has(model)) return undefined;
+    return this.record.models.find((entry) =>
+      entry.model === model && entry.state === "running"
+    );
   }
 
   load(model: string): number {

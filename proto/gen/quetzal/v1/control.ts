@@ -19,6 +19,87 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 
+export enum ModelState {
+  MODEL_STATE_UNSPECIFIED = 0,
+  /** MODEL_STATE_LOADING - Its file is fetched or read; sequences are refused. */
+  MODEL_STATE_LOADING = 1,
+  /** MODEL_STATE_RUNNING - The only state in which a model takes sequences. */
+  MODEL_STATE_RUNNING = 2,
+  MODEL_STATE_ASLEEP = 3,
+  MODEL_STATE_WAKING = 4,
+  /** MODEL_STATE_FAILED - Its last load failed, see `error`; holds nothing. Load tries again. */
+  MODEL_STATE_FAILED = 5,
+  /** MODEL_STATE_UNLOADING - Its running sequences are ended, for Unload or Sleep. */
+  MODEL_STATE_UNLOADING = 6,
+  UNRECOGNIZED = -1,
+}
+
+export function modelStateFromJSON(object: any): ModelState {
+  switch (object) {
+    case 0:
+    case "MODEL_STATE_UNSPECIFIED":
+      return ModelState.MODEL_STATE_UNSPECIFIED;
+    case 1:
+    case "MODEL_STATE_LOADING":
+      return ModelState.MODEL_STATE_LOADING;
+    case 2:
+    case "MODEL_STATE_RUNNING":
+      return ModelState.MODEL_STATE_RUNNING;
+    case 3:
+    case "MODEL_STATE_ASLEEP":
+      return ModelState.MODEL_STATE_ASLEEP;
+    case 4:
+    case "MODEL_STATE_WAKING":
+      return ModelState.MODEL_STATE_WAKING;
+    case 5:
+    case "MODEL_STATE_FAILED":
+      return ModelState.MODEL_STATE_FAILED;
+    case 6:
+    case "MODEL_STATE_UNLOADING":
+      return ModelState.MODEL_STATE_UNLOADING;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return ModelState.UNRECOGNIZED;
+  }
+}
+
+export function modelStateToJSON(object: ModelState): string {
+  switch (object) {
+    case ModelState.MODEL_STATE_UNSPECIFIED:
+      return "MODEL_STATE_UNSPECIFIED";
+    case ModelState.MODEL_STATE_LOADING:
+      return "MODEL_STATE_LOADING";
+    case ModelState.MODEL_STATE_RUNNING:
+      return "MODEL_STATE_RUNNING";
+    case ModelState.MODEL_STATE_ASLEEP:
+      return "MODEL_STATE_ASLEEP";
+    case ModelState.MODEL_STATE_WAKING:
+      return "MODEL_STATE_WAKING";
+    case ModelState.MODEL_STATE_FAILED:
+      return "MODEL_STATE_FAILED";
+    case ModelState.MODEL_STATE_UNLOADING:
+      return "MODEL_STATE_UNLOADING";
+    case ModelState.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** Where a model's GGUF file comes from. */
+export interface ModelSource {
+  location:
+    | //
+    /** On the worker's own file system. */
+    { $case: "path"; value: string }
+    | //
+    /** http or https; downloaded once into the node's cache. */
+    { $case: "url"; value: string }
+    | undefined;
+  /** 64 hex digits; required for a url, checked for a path when given. */
+  sha256: string;
+}
+
 export interface StatusRequest {
 }
 
@@ -27,6 +108,10 @@ export interface StatusResponse {
   role: string;
   draining: boolean;
   models: ModelStatus[];
+  /** What models may take together: QUETZAL_MODEL_MEMORY_BYTES. */
+  memoryBytesTotal: bigint;
+  /** That, less what the models here take. */
+  memoryBytesFree: bigint;
 }
 
 export interface ModelStatus {
@@ -36,6 +121,44 @@ export interface ModelStatus {
   blocksFree: number;
   running: number;
   waiting: number;
+  state: ModelState;
+  /**
+   * What it takes of the worker's memory while it runs, known once its header was
+   * read; a model asleep or failed takes nothing.
+   */
+  weightBytes: bigint;
+  kvBytes: bigint;
+  /** Why the last load or wake failed; empty otherwise. */
+  error: string;
+  /** 0..1 while it is downloaded and loaded; 1 afterwards. */
+  progress: number;
+}
+
+export interface LoadRequest {
+  /** As requests name it. */
+  model: string;
+  source:
+    | ModelSource
+    | undefined;
+  /** Leave it asleep: its file is fetched and checked, nothing else is taken. */
+  asleep: boolean;
+}
+
+export interface UnloadRequest {
+  model: string;
+}
+
+export interface UnloadResponse {
+  /** Sequences that the deadline cut off. */
+  cut: number;
+}
+
+export interface SleepRequest {
+  model: string;
+}
+
+export interface WakeRequest {
+  model: string;
 }
 
 export interface DrainRequest {
@@ -45,6 +168,123 @@ export interface DrainResponse {
   /** Sequences still running when the deadline came. */
   remaining: number;
 }
+
+function createBaseModelSource(): ModelSource {
+  return { location: undefined, sha256: "" };
+}
+
+export const ModelSource: MessageFns<ModelSource> = {
+  encode(message: ModelSource, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.location?.$case) {
+      case "path":
+        writer.uint32(10).string(message.location.value);
+        break;
+      case "url":
+        writer.uint32(18).string(message.location.value);
+        break;
+    }
+    if (message.sha256 !== "") {
+      writer.uint32(26).string(message.sha256);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelSource {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelSource();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.location = { $case: "path", value: reader.string() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.location = { $case: "url", value: reader.string() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sha256 = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ModelSource {
+    return {
+      location: isSet(object.path)
+        ? { $case: "path", value: globalThis.String(object.path) }
+        : isSet(object.url)
+        ? { $case: "url", value: globalThis.String(object.url) }
+        : undefined,
+      sha256: isSet(object.sha256) ? globalThis.String(object.sha256) : "",
+    };
+  },
+
+  toJSON(message: ModelSource): unknown {
+    const obj: any = {};
+    if (message.location?.$case === "path") {
+      obj.path = message.location.value;
+    } else if (message.location?.$case === "url") {
+      obj.url = message.location.value;
+    }
+    if (message.sha256 !== "") {
+      obj.sha256 = message.sha256;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ModelSource>): ModelSource {
+    return ModelSource.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ModelSource>): ModelSource {
+    const message = createBaseModelSource();
+    switch (object.location?.$case) {
+      case "path": {
+        if (object.location?.value !== undefined && object.location?.value !== null) {
+          message.location = { $case: "path", value: object.location.value };
+        }
+        break;
+      }
+      case "url": {
+        if (object.location?.value !== undefined && object.location?.value !== null) {
+          message.location = { $case: "url", value: object.location.value };
+        }
+        break;
+      }
+    }
+    message.sha256 = object.sha256 ?? "";
+    return message;
+  },
+};
 
 function createBaseStatusRequest(): StatusRequest {
   return {};
@@ -99,7 +339,7 @@ export const StatusRequest: MessageFns<StatusRequest> = {
 };
 
 function createBaseStatusResponse(): StatusResponse {
-  return { workerId: "", role: "", draining: false, models: [] };
+  return { workerId: "", role: "", draining: false, models: [], memoryBytesTotal: 0n, memoryBytesFree: 0n };
 }
 
 export const StatusResponse: MessageFns<StatusResponse> = {
@@ -115,6 +355,18 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     }
     for (const v of message.models) {
       ModelStatus.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.memoryBytesTotal !== 0n) {
+      if (BigInt.asIntN(64, message.memoryBytesTotal) !== message.memoryBytesTotal) {
+        throw new globalThis.Error("value provided for field message.memoryBytesTotal of type int64 too large");
+      }
+      writer.uint32(40).int64(message.memoryBytesTotal);
+    }
+    if (message.memoryBytesFree !== 0n) {
+      if (BigInt.asIntN(64, message.memoryBytesFree) !== message.memoryBytesFree) {
+        throw new globalThis.Error("value provided for field message.memoryBytesFree of type int64 too large");
+      }
+      writer.uint32(48).int64(message.memoryBytesFree);
     }
     return writer;
   },
@@ -164,6 +416,22 @@ export const StatusResponse: MessageFns<StatusResponse> = {
             message.models.push(ModelStatus.decode(reader, reader.uint32()));
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.memoryBytesTotal = reader.int64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.memoryBytesFree = reader.int64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -186,6 +454,16 @@ export const StatusResponse: MessageFns<StatusResponse> = {
       role: isSet(object.role) ? globalThis.String(object.role) : "",
       draining: isSet(object.draining) ? globalThis.Boolean(object.draining) : false,
       models: globalThis.Array.isArray(object?.models) ? object.models.map((e: any) => ModelStatus.fromJSON(e)) : [],
+      memoryBytesTotal: isSet(object.memoryBytesTotal)
+        ? BigInt(object.memoryBytesTotal)
+        : isSet(object.memory_bytes_total)
+        ? BigInt(object.memory_bytes_total)
+        : 0n,
+      memoryBytesFree: isSet(object.memoryBytesFree)
+        ? BigInt(object.memoryBytesFree)
+        : isSet(object.memory_bytes_free)
+        ? BigInt(object.memory_bytes_free)
+        : 0n,
     };
   },
 
@@ -203,6 +481,12 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     if (message.models?.length) {
       obj.models = message.models.map((e) => ModelStatus.toJSON(e));
     }
+    if (message.memoryBytesTotal !== 0n) {
+      obj.memoryBytesTotal = message.memoryBytesTotal.toString();
+    }
+    if (message.memoryBytesFree !== 0n) {
+      obj.memoryBytesFree = message.memoryBytesFree.toString();
+    }
     return obj;
   },
 
@@ -215,12 +499,30 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     message.role = object.role ?? "";
     message.draining = object.draining ?? false;
     message.models = object.models?.map((e) => ModelStatus.fromPartial(e)) || [];
+    message.memoryBytesTotal = (object.memoryBytesTotal !== undefined && object.memoryBytesTotal !== null)
+      ? BigInt(object.memoryBytesTotal)
+      : 0n;
+    message.memoryBytesFree = (object.memoryBytesFree !== undefined && object.memoryBytesFree !== null)
+      ? BigInt(object.memoryBytesFree)
+      : 0n;
     return message;
   },
 };
 
 function createBaseModelStatus(): ModelStatus {
-  return { model: "", fingerprint: "", blocksTotal: 0, blocksFree: 0, running: 0, waiting: 0 };
+  return {
+    model: "",
+    fingerprint: "",
+    blocksTotal: 0,
+    blocksFree: 0,
+    running: 0,
+    waiting: 0,
+    state: 0,
+    weightBytes: 0n,
+    kvBytes: 0n,
+    error: "",
+    progress: 0,
+  };
 }
 
 export const ModelStatus: MessageFns<ModelStatus> = {
@@ -242,6 +544,27 @@ export const ModelStatus: MessageFns<ModelStatus> = {
     }
     if (message.waiting !== 0) {
       writer.uint32(48).int32(message.waiting);
+    }
+    if (message.state !== 0) {
+      writer.uint32(56).int32(message.state);
+    }
+    if (message.weightBytes !== 0n) {
+      if (BigInt.asIntN(64, message.weightBytes) !== message.weightBytes) {
+        throw new globalThis.Error("value provided for field message.weightBytes of type int64 too large");
+      }
+      writer.uint32(64).int64(message.weightBytes);
+    }
+    if (message.kvBytes !== 0n) {
+      if (BigInt.asIntN(64, message.kvBytes) !== message.kvBytes) {
+        throw new globalThis.Error("value provided for field message.kvBytes of type int64 too large");
+      }
+      writer.uint32(72).int64(message.kvBytes);
+    }
+    if (message.error !== "") {
+      writer.uint32(82).string(message.error);
+    }
+    if (message.progress !== 0) {
+      writer.uint32(89).double(message.progress);
     }
     return writer;
   },
@@ -307,6 +630,46 @@ export const ModelStatus: MessageFns<ModelStatus> = {
             message.waiting = reader.int32();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.weightBytes = reader.int64() as bigint;
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.kvBytes = reader.int64() as bigint;
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.error = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 89) {
+              break;
+            }
+
+            message.progress = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -335,6 +698,15 @@ export const ModelStatus: MessageFns<ModelStatus> = {
         : 0,
       running: isSet(object.running) ? globalThis.Number(object.running) : 0,
       waiting: isSet(object.waiting) ? globalThis.Number(object.waiting) : 0,
+      state: isSet(object.state) ? modelStateFromJSON(object.state) : 0,
+      weightBytes: isSet(object.weightBytes)
+        ? BigInt(object.weightBytes)
+        : isSet(object.weight_bytes)
+        ? BigInt(object.weight_bytes)
+        : 0n,
+      kvBytes: isSet(object.kvBytes) ? BigInt(object.kvBytes) : isSet(object.kv_bytes) ? BigInt(object.kv_bytes) : 0n,
+      error: isSet(object.error) ? globalThis.String(object.error) : "",
+      progress: isSet(object.progress) ? globalThis.Number(object.progress) : 0,
     };
   },
 
@@ -358,6 +730,21 @@ export const ModelStatus: MessageFns<ModelStatus> = {
     if (message.waiting !== 0) {
       obj.waiting = Math.round(message.waiting);
     }
+    if (message.state !== 0) {
+      obj.state = modelStateToJSON(message.state);
+    }
+    if (message.weightBytes !== 0n) {
+      obj.weightBytes = message.weightBytes.toString();
+    }
+    if (message.kvBytes !== 0n) {
+      obj.kvBytes = message.kvBytes.toString();
+    }
+    if (message.error !== "") {
+      obj.error = message.error;
+    }
+    if (message.progress !== 0) {
+      obj.progress = floatToJson(message.progress);
+    }
     return obj;
   },
 
@@ -372,6 +759,384 @@ export const ModelStatus: MessageFns<ModelStatus> = {
     message.blocksFree = object.blocksFree ?? 0;
     message.running = object.running ?? 0;
     message.waiting = object.waiting ?? 0;
+    message.state = object.state ?? 0;
+    message.weightBytes = (object.weightBytes !== undefined && object.weightBytes !== null)
+      ? BigInt(object.weightBytes)
+      : 0n;
+    message.kvBytes = (object.kvBytes !== undefined && object.kvBytes !== null) ? BigInt(object.kvBytes) : 0n;
+    message.error = object.error ?? "";
+    message.progress = object.progress ?? 0;
+    return message;
+  },
+};
+
+function createBaseLoadRequest(): LoadRequest {
+  return { model: "", source: undefined, asleep: false };
+}
+
+export const LoadRequest: MessageFns<LoadRequest> = {
+  encode(message: LoadRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message.source !== undefined) {
+      ModelSource.encode(message.source, writer.uint32(18).fork()).join();
+    }
+    if (message.asleep !== false) {
+      writer.uint32(24).bool(message.asleep);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LoadRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLoadRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.source = ModelSource.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.asleep = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LoadRequest {
+    return {
+      model: isSet(object.model) ? globalThis.String(object.model) : "",
+      source: isSet(object.source) ? ModelSource.fromJSON(object.source) : undefined,
+      asleep: isSet(object.asleep) ? globalThis.Boolean(object.asleep) : false,
+    };
+  },
+
+  toJSON(message: LoadRequest): unknown {
+    const obj: any = {};
+    if (message.model !== "") {
+      obj.model = message.model;
+    }
+    if (message.source !== undefined) {
+      obj.source = ModelSource.toJSON(message.source);
+    }
+    if (message.asleep !== false) {
+      obj.asleep = message.asleep;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LoadRequest>): LoadRequest {
+    return LoadRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LoadRequest>): LoadRequest {
+    const message = createBaseLoadRequest();
+    message.model = object.model ?? "";
+    message.source = (object.source !== undefined && object.source !== null)
+      ? ModelSource.fromPartial(object.source)
+      : undefined;
+    message.asleep = object.asleep ?? false;
+    return message;
+  },
+};
+
+function createBaseUnloadRequest(): UnloadRequest {
+  return { model: "" };
+}
+
+export const UnloadRequest: MessageFns<UnloadRequest> = {
+  encode(message: UnloadRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnloadRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnloadRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UnloadRequest {
+    return { model: isSet(object.model) ? globalThis.String(object.model) : "" };
+  },
+
+  toJSON(message: UnloadRequest): unknown {
+    const obj: any = {};
+    if (message.model !== "") {
+      obj.model = message.model;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UnloadRequest>): UnloadRequest {
+    return UnloadRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UnloadRequest>): UnloadRequest {
+    const message = createBaseUnloadRequest();
+    message.model = object.model ?? "";
+    return message;
+  },
+};
+
+function createBaseUnloadResponse(): UnloadResponse {
+  return { cut: 0 };
+}
+
+export const UnloadResponse: MessageFns<UnloadResponse> = {
+  encode(message: UnloadResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.cut !== 0) {
+      writer.uint32(8).int32(message.cut);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnloadResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnloadResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.cut = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UnloadResponse {
+    return { cut: isSet(object.cut) ? globalThis.Number(object.cut) : 0 };
+  },
+
+  toJSON(message: UnloadResponse): unknown {
+    const obj: any = {};
+    if (message.cut !== 0) {
+      obj.cut = Math.round(message.cut);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UnloadResponse>): UnloadResponse {
+    return UnloadResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UnloadResponse>): UnloadResponse {
+    const message = createBaseUnloadResponse();
+    message.cut = object.cut ?? 0;
+    return message;
+  },
+};
+
+function createBaseSleepRequest(): SleepRequest {
+  return { model: "" };
+}
+
+export const SleepRequest: MessageFns<SleepRequest> = {
+  encode(message: SleepRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SleepRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSleepRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SleepRequest {
+    return { model: isSet(object.model) ? globalThis.String(object.model) : "" };
+  },
+
+  toJSON(message: SleepRequest): unknown {
+    const obj: any = {};
+    if (message.model !== "") {
+      obj.model = message.model;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SleepRequest>): SleepRequest {
+    return SleepRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SleepRequest>): SleepRequest {
+    const message = createBaseSleepRequest();
+    message.model = object.model ?? "";
+    return message;
+  },
+};
+
+function createBaseWakeRequest(): WakeRequest {
+  return { model: "" };
+}
+
+export const WakeRequest: MessageFns<WakeRequest> = {
+  encode(message: WakeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WakeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWakeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WakeRequest {
+    return { model: isSet(object.model) ? globalThis.String(object.model) : "" };
+  },
+
+  toJSON(message: WakeRequest): unknown {
+    const obj: any = {};
+    if (message.model !== "") {
+      obj.model = message.model;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WakeRequest>): WakeRequest {
+    return WakeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WakeRequest>): WakeRequest {
+    const message = createBaseWakeRequest();
+    message.model = object.model ?? "";
     return message;
   },
 };
@@ -495,7 +1260,10 @@ export const DrainResponse: MessageFns<DrainResponse> = {
   },
 };
 
-/** Steers one worker; called by operators and the controller. */
+/**
+ * Steers one worker; called by operators and the controller. Calls about the same
+ * model run one after the other.
+ */
 export type WorkerControlService = typeof WorkerControlService;
 export const WorkerControlService = {
   status: {
@@ -520,6 +1288,57 @@ export const WorkerControlService = {
     responseSerialize: (value: DrainResponse): Buffer => Buffer.from(DrainResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DrainResponse => DrainResponse.decode(value),
   },
+  /**
+   * Loads a model beside those that are served; answers when it can serve, or is
+   * asleep, as asked. Idempotent: a model that is there with the same source
+   * answers at once; another source under the same name is `already_exists`. Not
+   * enough memory is `resource_exhausted` with both numbers.
+   */
+  load: {
+    path: "/quetzal.v1.WorkerControl/Load" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: LoadRequest): Buffer => Buffer.from(LoadRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): LoadRequest => LoadRequest.decode(value),
+    responseSerialize: (value: ModelStatus): Buffer => Buffer.from(ModelStatus.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ModelStatus => ModelStatus.decode(value),
+  },
+  /**
+   * Removes a model. Running sequences may end until the call's deadline; those
+   * left then end in-band `unavailable`, so that routers replay them elsewhere.
+   */
+  unload: {
+    path: "/quetzal.v1.WorkerControl/Unload" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UnloadRequest): Buffer => Buffer.from(UnloadRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UnloadRequest => UnloadRequest.decode(value),
+    responseSerialize: (value: UnloadResponse): Buffer => Buffer.from(UnloadResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UnloadResponse => UnloadResponse.decode(value),
+  },
+  /**
+   * Gives back KV and device memory and keeps what makes waking quick. Running
+   * sequences are treated as by Unload.
+   */
+  sleep: {
+    path: "/quetzal.v1.WorkerControl/Sleep" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SleepRequest): Buffer => Buffer.from(SleepRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SleepRequest => SleepRequest.decode(value),
+    responseSerialize: (value: ModelStatus): Buffer => Buffer.from(ModelStatus.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ModelStatus => ModelStatus.decode(value),
+  },
+  /** Makes a sleeping model serve again; `resource_exhausted` as for Load. */
+  wake: {
+    path: "/quetzal.v1.WorkerControl/Wake" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: WakeRequest): Buffer => Buffer.from(WakeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WakeRequest => WakeRequest.decode(value),
+    responseSerialize: (value: ModelStatus): Buffer => Buffer.from(ModelStatus.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ModelStatus => ModelStatus.decode(value),
+  },
 } as const;
 
 export interface WorkerControlServer extends UntypedServiceImplementation {
@@ -529,6 +1348,25 @@ export interface WorkerControlServer extends UntypedServiceImplementation {
    * of the call is reached.
    */
   drain: handleUnaryCall<DrainRequest, DrainResponse>;
+  /**
+   * Loads a model beside those that are served; answers when it can serve, or is
+   * asleep, as asked. Idempotent: a model that is there with the same source
+   * answers at once; another source under the same name is `already_exists`. Not
+   * enough memory is `resource_exhausted` with both numbers.
+   */
+  load: handleUnaryCall<LoadRequest, ModelStatus>;
+  /**
+   * Removes a model. Running sequences may end until the call's deadline; those
+   * left then end in-band `unavailable`, so that routers replay them elsewhere.
+   */
+  unload: handleUnaryCall<UnloadRequest, UnloadResponse>;
+  /**
+   * Gives back KV and device memory and keeps what makes waking quick. Running
+   * sequences are treated as by Unload.
+   */
+  sleep: handleUnaryCall<SleepRequest, ModelStatus>;
+  /** Makes a sleeping model serve again; `resource_exhausted` as for Load. */
+  wake: handleUnaryCall<WakeRequest, ModelStatus>;
 }
 
 export interface WorkerControlClient extends Client {
@@ -566,6 +1404,72 @@ export interface WorkerControlClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DrainResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Loads a model beside those that are served; answers when it can serve, or is
+   * asleep, as asked. Idempotent: a model that is there with the same source
+   * answers at once; another source under the same name is `already_exists`. Not
+   * enough memory is `resource_exhausted` with both numbers.
+   */
+  load(request: LoadRequest, callback: (error: ServiceError | null, response: ModelStatus) => void): ClientUnaryCall;
+  load(
+    request: LoadRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ModelStatus) => void,
+  ): ClientUnaryCall;
+  load(
+    request: LoadRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ModelStatus) => void,
+  ): ClientUnaryCall;
+  /**
+   * Removes a model. Running sequences may end until the call's deadline; those
+   * left then end in-band `unavailable`, so that routers replay them elsewhere.
+   */
+  unload(
+    request: UnloadRequest,
+    callback: (error: ServiceError | null, response: UnloadResponse) => void,
+  ): ClientUnaryCall;
+  unload(
+    request: UnloadRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UnloadResponse) => void,
+  ): ClientUnaryCall;
+  unload(
+    request: UnloadRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UnloadResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Gives back KV and device memory and keeps what makes waking quick. Running
+   * sequences are treated as by Unload.
+   */
+  sleep(request: SleepRequest, callback: (error: ServiceError | null, response: ModelStatus) => void): ClientUnaryCall;
+  sleep(
+    request: SleepRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ModelStatus) => void,
+  ): ClientUnaryCall;
+  sleep(
+    request: SleepRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ModelStatus) => void,
+  ): ClientUnaryCall;
+  /** Makes a sleeping model serve again; `resource_exhausted` as for Load. */
+  wake(request: WakeRequest, callback: (error: ServiceError | null, response: ModelStatus) => void): ClientUnaryCall;
+  wake(
+    request: WakeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ModelStatus) => void,
+  ): ClientUnaryCall;
+  wake(
+    request: WakeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ModelStatus) => void,
+  ): ClientUnaryCall;
 }
 
 export const WorkerControlClient = makeGenericClientConstructor(
@@ -576,6 +1480,10 @@ export const WorkerControlClient = makeGenericClientConstructor(
   service: typeof WorkerControlService;
   serviceName: string;
 };
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
+}
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 

@@ -1,0 +1,139 @@
+import type {
+  Bus,
+  ModelEntry,
+  TrafficReport,
+  WakeMessage,
+  WorkerChange,
+  WorkerRecord,
+} from "../../../lib/bus/types.ts";
+import { ModelTraffic } from "./model_traffic.ts";
+
+export interface MeshViewOptions {
+  readonly nowMs: () => number;
+  /** After a (re)connection nothing is believed for this long; 3,000 unless set. */
+  readonly settleMs?: number;
+  readonly onWake?: (message: WakeMessage) => void;
+  readonly onWorker?: (change: WorkerChange) => void;
+  /** What routers know of a model changed. */
+  readonly onEntry?: (model: string) => void;
+}
+
+/** Models that routers may speak of; names come from requests. */
+const modelsMax = 10_000;
+
+/**
+ * What the mesh says of itself over NATS: workers, traffic, wakes.
+ *
+ * It is blind while NATS is away, and for a moment after it came back: reports
+ * come once a second, and before every router had its turn silence says nothing.
+ */
+export class MeshView {
+  readonly #options: Required<MeshViewOptions>;
+  readonly #workers = new Map<string, WorkerRecord>();
+  readonly #traffic = new Map<string, ModelTraffic>();
+  readonly #entries = new Map<string, ModelEntry>();
+  #bus: Bus | undefined;
+  #connectedSinceMs: number | undefined;
+
+  constructor(options: MeshViewOptions) {
+    this.#options = {
+      settleMs: 3_000,
+      onWake: () => {},
+      onWorker: () => {},
+      onEntry: () => {},
+      ...options,
+    };
+  }
+
+  /** Follows the bus until `signal` aborts. */
+  async follow(bus: Bus, signal: AbortSignal): Promise<void> {
+    this.#bus = bus;
+    const { nowMs, onWake, onWorker, onEntry } = this.#options;
+    await Promise.all([
+      each(bus.watchWorkers(signal), (change) => {
+        this.#takeWorker(change);
+        onWorker(change);
+      }),
+      each(bus.watchModels(signal), (change) => {
+        const name = change.kind === "put" ? change.entry.model : change.model;
+        if (change.kind === "put") this.#entries.set(name, change.entry);
+        else this.#entries.delete(name);
+        onEntry(name);
+      }),
+      each(
+        bus.subscribeTraffic(signal),
+        (report: TrafficReport) =>
+          this.traffic(report.model)?.report(report, nowMs()),
+      ),
+      each(bus.subscribeWake(signal), (message: WakeMessage) => {
+        this.traffic(message.model)?.wake(message, nowMs());
+        onWake(message);
+      }),
+    ]);
+  }
+
+  /** Whether NATS can be spoken to now. */
+  get connected(): boolean {
+    return this.#bus?.connected ?? false;
+  }
+
+  /** True while what we know may be old; call it at least once a second. */
+  isBlind(): boolean {
+    const nowMs = this.#options.nowMs();
+    if (!this.connected) {
+      this.#connectedSinceMs = undefined;
+      return true;
+    }
+    this.#connectedSinceMs ??= nowMs;
+    return nowMs - this.#connectedSinceMs < this.#options.settleMs;
+  }
+
+  workers(): readonly WorkerRecord[] {
+    return [...this.#workers.values()];
+  }
+
+  /** What routers know of a model: its entry in the bucket `models`. */
+  entry(model: string): ModelEntry | undefined {
+    return this.#entries.get(model);
+  }
+
+  /** Tells routers of a model; nothing while NATS is away. */
+  async putEntry(entry: ModelEntry): Promise<void> {
+    if (!this.#bus?.connected) return;
+    await this.#bus.putModel(entry);
+    this.#entries.set(entry.model, entry);
+  }
+
+  /** The model becomes unknown to routers; nothing while NATS is away. */
+  async removeEntry(model: string): Promise<void> {
+    if (!this.#bus?.connected || !this.#entries.has(model)) return;
+    await this.#bus.removeModel(model);
+    this.#entries.delete(model);
+  }
+
+  /** `undefined` when more names were heard than any installation has models. */
+  traffic(model: string): ModelTraffic | undefined {
+    const known = this.#traffic.get(model);
+    if (known || this.#traffic.size >= modelsMax) return known;
+    const traffic = new ModelTraffic();
+    this.#traffic.set(model, traffic);
+    return traffic;
+  }
+
+  forget(model: string): void {
+    this.#traffic.delete(model);
+  }
+
+  #takeWorker(change: WorkerChange): void {
+    if (change.kind === "put") {
+      this.#workers.set(change.record.workerId, change.record);
+    } else this.#workers.delete(change.workerId);
+  }
+}
+
+async function each<T>(
+  items: AsyncIterable<T>,
+  take: (item: T) => void,
+): Promise<void> {
+  for await (const item of items) take(item);
+}
