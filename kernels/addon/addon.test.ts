@@ -134,7 +134,7 @@ describe("loadModel() rejects, with a message,", () => {
       (s) => ({ ...s, outRowsMax: 33 }),
       /outRowsMax must be 1\.\.32/,
     ],
-    ["an unknown type", weight({ type: 12 }), /type must be .*is 12/],
+    ["an unknown type", weight({ type: 16 }), /type must be .*is 16/],
     ["cols off the block", weight({ cols: 63 }), /multiples of 32, found 63/],
     ["wrong bytes", weight({ bytes: 5 }), /needs \d+ bytes, found 5/],
     ["an offset behind the file", weight({ offset: 1e9 }), /the file has/],

@@ -170,12 +170,12 @@ const refusals: [string, RegExp, TinyModelOptions][] = [
   ],
   [
     "a tensor of an unknown type",
-    /"output.weight": needs type F32.*, found Q4_1/,
+    /"output.weight": needs type F32.*, found I16/,
     {
       change: (tensors) =>
         tensors.map((tensor) =>
           tensor.name === "output.weight"
-            ? { ...tensor, type: 3, data: new Uint8Array(64 * 97 / 32 * 20) }
+            ? { ...tensor, type: 25, data: new Uint8Array(64 * 97 * 2) }
             : tensor
         ),
     },
