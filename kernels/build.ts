@@ -186,7 +186,11 @@ export function hash(parts: readonly string[]): string {
   return sha.digest("hex");
 }
 
-export function isUpToDate(target: string, key: string, folder: string): boolean {
+export function isUpToDate(
+  target: string,
+  key: string,
+  folder: string,
+): boolean {
   try {
     return statSync(target).isFile() &&
       readFileSync(keyFile(target, folder), "utf8") === key;

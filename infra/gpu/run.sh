@@ -51,7 +51,7 @@ make_pack() {
     echo "Cannot pack: needs $bun and $headers. Run: deno task setup" >&2; exit 1
   fi
   mkdir -p build
-  XZ_OPT="-9 -T0" tar -cJf build/gpu-pack.tar.xz "$bun" "$headers"
+  XZ_OPT="-6 -T0" tar -cJf build/gpu-pack.tar.xz "$bun" "$headers"
   local mib=$(( $(stat -c %s build/gpu-pack.tar.xz) / 1048576 ))
   say "packed build/gpu-pack.tar.xz, $mib MiB"
   if [ "$mib" -gt 40 ]; then echo "The pack is bigger than 40 MiB" >&2; exit 1; fi

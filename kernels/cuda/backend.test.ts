@@ -30,7 +30,7 @@ const kv = { layers: 2, kvHeads: 2, headDim: 32, blockTokens: 16, blocks: 64 };
 let native: Native;
 beforeAll(async () => {
   native = await emulatedNative();
-}, 300_000);
+}, 600_000);
 
 afterEach(() => {
   delete process.env.QUETZAL_FAKE_CUDA_BYTES;

@@ -20,7 +20,7 @@ let outcomes: readonly Outcome[];
 beforeAll(async () => {
   const { check, library } = await buildEmulation();
   outcomes = await runCheck(check, ["--library", library, "--json"]);
-}, 300_000);
+}, 600_000);
 
 /** Exit status 1 says that cases failed, which the tests below say better. */
 function runCheck(

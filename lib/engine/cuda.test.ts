@@ -12,7 +12,7 @@ import { promptOf, run, spec } from "./testing/sequences.ts";
 let native: Native;
 beforeAll(async () => {
   native = await emulatedNative();
-}, 300_000);
+}, 600_000);
 
 const model = (name: string) =>
   fileURLToPath(new URL(`../../models/quetzal-${name}.gguf`, import.meta.url));
