@@ -127,7 +127,11 @@ describe.skipIf(obstacles.length > 0)("a node with pods", () => {
       explainFailure();
       // Four each is what a worker should have; more than eight would only be slower.
       using load = keepAsking(7);
-      await until("two ready workers", async () => await readyReplicas() === 2);
+      await until(
+        "two ready workers",
+        async () => await readyReplicas() === 2,
+        4 * minutes,
+      );
       await until(
         "the model on both",
         async () =>
@@ -329,7 +333,7 @@ function keepAsking(lines: number) {
       await mesh.ask({
         model,
         prompt: `Story number ${index}:`,
-        maxTokens: 200,
+        maxTokens: 500,
         signal: stop.signal,
       }).catch((error: Error) => {
         if (!stop.signal.aborted) failures.push(error.message);
