@@ -22,6 +22,8 @@ export interface SimRequest {
   promptTokens: number;
   /** Tokens still to generate. */
   outputTokens: number;
+  /** How much longer its prompt takes than by its tokens; see the profile. */
+  readonly prefillFactor: number;
   firstTokenMs: number;
   /** Virtual time of the worker at which it is done. */
   doneAtToken: number;
@@ -223,7 +225,8 @@ export class GpuWorker implements WorkerView {
 }
 
 function prefillWorkMs(request: SimRequest, resident: Resident): number {
-  return (request.promptTokens / resident.class.prefillTokensPerS) * 1000;
+  return (request.promptTokens / resident.class.prefillTokensPerS) * 1000 *
+    request.prefillFactor;
 }
 
 function pushDone(heap: SimRequest[], request: SimRequest): void {

@@ -52,6 +52,7 @@ describe("one GPU", () => {
     model: 0,
     promptTokens,
     outputTokens,
+    prefillFactor: 1,
     firstTokenMs: -1,
     doneAtToken: 0,
     joinedAtToken: 0,
