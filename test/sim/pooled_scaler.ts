@@ -223,13 +223,7 @@ export function createPooledScaler(
   return {
     periodMs: policies[0].periodMs,
     begin() {
-      if (profile.startLoaded === "each") {
-        for (const model of world.models) {
-          world.startWorker(undefined, true, [model]);
-        }
-      } else if (profile.startLoaded) {
-        world.startWorker(undefined, true, world.models);
-      }
+      if (profile.startLoaded) world.startWorker(undefined, true, world.models);
       for (const model of world.models) {
         model.policyState = policies[model.id].initialState(
           profile.startReplicas,

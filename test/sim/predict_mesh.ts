@@ -198,10 +198,9 @@ function profileFrom(): Profile {
   );
   return {
     description: "this machine, one thread an engine, demo model twice",
-    // Each model has an engine with a thread of its own: two machines, as it were.
-    gpusMax: models.length,
-    gpusPerNode: models.length,
-    weightsBytesPerGpu: weightsBytes,
+    gpusMax: 1,
+    gpusPerNode: 1,
+    weightsBytesPerGpu: 1e9,
     hostBytesPerGpu: 1e9,
     sequencesPerGpu: 64,
     imagePullMs: 0,
@@ -221,7 +220,9 @@ function profileFrom(): Profile {
     ttftTargetMs: 10_000,
     overheadMs,
     prefillFactors,
-    startLoaded: "each",
+    startLoaded: true,
+    // Each model has an engine with a thread of its own.
+    sideBySide: true,
     startReplicas: 0,
     lengths: {
       promptLogMean: 5,

@@ -75,11 +75,10 @@ const profileSchema = z.strictObject({
    * machine, measured on prompts that waited for nobody.
    */
   prefillFactors: z.array(nonNegative).min(1).default([1]),
-  /**
-   * A shared worker with every model loaded is there when the trace begins; "each": a worker
-   * for each model, as where engines run side by side on cores of their own.
-   */
-  startLoaded: z.union([z.boolean(), z.literal("each")]).default(false),
+  /** A shared worker with every model loaded is there when the trace begins. */
+  startLoaded: z.boolean().default(false),
+  /** Engines of a worker run side by side, each model's on cores of its own. */
+  sideBySide: z.boolean().default(false),
   /** Replicas each model has when the trace begins. */
   startReplicas: z.int().nonnegative(),
   lengths,

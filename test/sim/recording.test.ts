@@ -64,7 +64,7 @@ test("what the bus says is recorded, and read back as a trace", async () => {
   ]);
 });
 
-test("sampled arrivals are replayed as they were, the others behind them", async () => {
+test("sampled arrivals are replayed as they were, the others behind them", () => {
   const path = join(mkdtempSync(join(tmpdir(), "recording-")), "r.jsonl");
   const samples = [
     { offsetMs: 10, promptTokens: 300 },

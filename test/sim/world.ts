@@ -157,6 +157,7 @@ export class World implements WorkerEvents {
       profile.weightsBytesPerGpu,
       profile.prefillShare,
       model?.id,
+      profile.sideBySide ? this.models.map(({ id }) => id) : [],
     );
     this.workers.set(worker.id, worker);
     this.measures.gpuTaken(this.nowMs, this.#gpuShare(model?.class));
