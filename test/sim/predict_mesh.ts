@@ -84,11 +84,19 @@ const trace = readTrace(recording, {
   arrivals: "thin",
   limitMs: Infinity,
 });
-const { result } = simulateTrace(trace, {
-  profile,
-  policy: "tail",
-  seed: values.seed,
-});
+/** How long each prompt takes is drawn: one drawing alone says little of the 95th percentile. */
+const drawings = Array.from({ length: 25 }, (_, i) =>
+  simulateTrace(trace, {
+    profile,
+    policy: "tail",
+    seed: `${values.seed}/${i}`,
+  }).result);
+const result = {
+  requests: drawings[0].requests,
+  ttft_p50_s: median(drawings.map(({ ttft_s }) => ttft_s.p50)),
+  ttft_p95_s: median(drawings.map(({ ttft_s }) => ttft_s.p95)),
+  scale_events: Math.max(...drawings.map((each) => each.scale_events)),
+};
 const real = timings.map(({ ttftMs }) => ttftMs).sort((a, b) => a - b);
 const realAt = (quantile: number) =>
   real[Math.min(real.length - 1, Math.floor(quantile * real.length))] / 1000;
@@ -102,8 +110,8 @@ const comparison = {
   date: new Date().toISOString().slice(0, 10),
   minutes: Number(values.minutes),
   requests: compared(real.length, result.requests),
-  ttft_p50_s: compared(realAt(0.5), result.ttft_s.p50),
-  ttft_p95_s: compared(realAt(0.95), result.ttft_s.p95),
+  ttft_p50_s: compared(realAt(0.5), result.ttft_p50_s),
+  ttft_p95_s: compared(realAt(0.95), result.ttft_p95_s),
   // Both models were loaded throughout; a mesh run locally has no controller.
   scale_events: { real: 0, simulated: result.scale_events },
   /** Prompt tokens per second: fitted here, and as the workers say in their records. */
@@ -213,7 +221,9 @@ function profileFrom(): Profile {
     weightsOnDisk: true,
     sliced: false,
     sharing: true,
-    prefillShare: 0.5,
+    // A step takes prompt rows up to 256, and a row of each answer beside them: prompts
+    // hardly notice, answers get a token per chunk.
+    prefillShare: 0.97,
     workerFailuresPerDay: 0,
     holdMsMax: 60_000,
     queueMax: 10_000,
