@@ -2,7 +2,8 @@
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, test } from "vitest";
+import { afterEach, test, vi } from "vitest";
+
 import { Code, MeshError } from "../../lib/errors/mesh_error.ts";
 import {
   sha256,
@@ -18,6 +19,9 @@ import {
   type MeshOptions,
   startMesh,
 } from "./start_mesh.ts";
+
+// Real processes, started for each test, on machines that may have other work.
+vi.setConfig({ testTimeout: 120_000 });
 
 const root = new URL("../..", import.meta.url).pathname;
 const demoPath = join(root, "models/quetzal-demo-q8_0.gguf");
