@@ -104,7 +104,8 @@ async function end(
 ): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const ended = once(child, "exit");
-  child.kill(signal);
+  // Not `child.kill()`: with it Deno reports the signal where a process ended by itself.
+  process.kill(child.pid!, signal);
   await ended;
 }
 
