@@ -10,6 +10,8 @@ export default defineConfig({
       "{lib,services,kernels,infra}/**/*.test.ts",
       "test/**/*.test.ts",
     ],
+    // They need a Kubernetes: `deno task test:cluster`.
+    exclude: ["**/node_modules/**", "test/cluster/**"],
     // They want a Kubernetes: `deno task test:cluster`.
     exclude: ["node_modules/**", "test/cluster/**"],
     testTimeout: 30_000,

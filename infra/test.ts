@@ -1,39 +1,59 @@
 /**
  * `deno task test [filters and vitest flags]`: sets up, runs the tests, and ends
- * with one line, `N passed, N failed, N skipped`.
+ * with one line, `N passed, N failed, N skipped`. `deno task test:cluster` does the
+ * same with the tests that need a Kubernetes.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { systemPath, watchForStop } from "./process/mod.ts";
-import { root, setUp } from "./setup/mod.ts";
+import { type Profile, root, setUp } from "./setup/mod.ts";
 import { createPhases, endWithError, UserError } from "./terminal/mod.ts";
 import { type Report, summarize, summaryLine } from "./test_summary.ts";
 
 /** One of its own for each run: two may be under way in one checkout. */
 const reportFile = join(root, `.cache/test-report-${process.pid}.json`);
 
+interface Suite {
+  readonly profile: Profile;
+  readonly vitestArgs: readonly string[];
+}
+
+const suites: Readonly<Record<string, Suite>> = {
+  usual: { profile: "test", vitestArgs: [] },
+  cluster: {
+    // Pods need root; without it the API server alone is tested.
+    profile: process.getuid?.() === 0 ? "cluster-node" : "cluster",
+    vitestArgs: ["--config", "test/cluster/vitest.config.ts"],
+  },
+};
+
 try {
-  await test(process.argv.slice(2));
+  const [first, ...others] = process.argv.slice(2);
+  if (first === "--cluster") await test(suites.cluster, others);
+  else await test(suites.usual, process.argv.slice(2));
 } catch (error) {
   endWithError(error);
 }
 
-async function test(args: readonly string[]): Promise<void> {
+async function test(
+  { profile, vitestArgs }: Suite,
+  args: readonly string[],
+): Promise<void> {
   using stop = watchForStop();
   const stopped = stop.first.then((reason) => {
     console.error(`Stopping: ${reason}`);
     return "stopped" as const;
   });
   const phases = createPhases();
-  if (await Promise.race([setUp("test", phases), stopped]) === "stopped") {
+  if (await Promise.race([setUp(profile, phases), stopped]) === "stopped") {
     process.exit(1);
   }
   process.stderr.write(phases.table("Set up for the tests"));
 
   mkdirSync(join(root, ".cache"), { recursive: true });
-  const exitCode = await runVitest(args, stopped);
+  const exitCode = await runVitest([...vitestArgs, ...args], stopped);
   if (!existsSync(reportFile)) {
     throw new UserError(
       `Cannot count the tests: vitest ended with ${exitCode} and wrote no report`,

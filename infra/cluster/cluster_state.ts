@@ -53,11 +53,16 @@ export function aliveIn({ daemons }: ClusterState): DaemonRecord[] {
   return daemons.filter(isAlive);
 }
 
-/** Last started, first stopped: who asks goes before who is asked. */
+/**
+ * Last started, first stopped: who asks goes before who is asked. Killed, not
+ * asked: all they hold is thrown away, and an API server waits for its clients.
+ */
 export async function stopDaemonsOf(
   daemons: readonly DaemonRecord[],
 ): Promise<void> {
-  for (const daemon of [...daemons].reverse()) await stopDaemon(daemon);
+  for (const daemon of [...daemons].reverse()) {
+    await stopDaemon(daemon, { signal: "SIGKILL" });
+  }
 }
 
 function fileIn(folder: string): string {

@@ -1,7 +1,12 @@
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { denoTask, UserError } from "../terminal/mod.ts";
-import { type ImageName, imageNames } from "./specs.ts";
+import {
+  type ImageName,
+  imageNames,
+  type LayerName,
+  layerNames,
+} from "./specs.ts";
 
 export interface ImagesCommand {
   readonly names: readonly ImageName[];
@@ -9,6 +14,8 @@ export interface ImagesCommand {
   readonly outFolder: string;
   /** Root folders for a Dockerfile instead of archives. */
   readonly rootFolders: boolean;
+  /** Only these layers; all of the images' unless set. */
+  readonly layers: readonly LayerName[] | undefined;
   readonly json: boolean;
 }
 
@@ -26,6 +33,7 @@ export const imagesHelp =
   --tag TAG       (dev)
   --out FOLDER    one archive for each image, mesh.tar (build/images)
   --folders       root folders of the layers instead, for the Dockerfile
+  --layer NAME    with --folders, only this layer; repeatable
   --json          one JSON object on stdout
   --help
 
@@ -51,6 +59,15 @@ export function parseImagesFlags(
       faults.push(`"${text}" is no image, expected ${imageNames.join(", ")}`);
     } else names.push(name);
   }
+  const layers = values.layer as LayerName[];
+  for (const layer of layers.filter((name) => !layerNames.includes(name))) {
+    faults.push(
+      `--layer is "${layer}", expected one of ${layerNames.join(", ")}`,
+    );
+  }
+  if (layers.length > 0 && !values.folders) {
+    faults.push("--layer needs --folders: an archive has all layers");
+  }
   if (!/^\w[\w.-]{0,127}$/.test(values.tag)) {
     faults.push(
       `--tag is "${values.tag}", expected letters, digits, ".", "-" and "_", up to 128`,
@@ -64,6 +81,7 @@ export function parseImagesFlags(
       ? join(root, "build/images")
       : resolve(env.INIT_CWD || root, values.out),
     rootFolders: values.folders,
+    layers: layers.length > 0 ? layers : undefined,
     json: values.json,
   };
 }
@@ -76,6 +94,7 @@ function readFlags(args: readonly string[]) {
       options: {
         tag: { type: "string", default: "dev" },
         out: { type: "string" },
+        layer: { type: "string", multiple: true, default: [] },
         folders: { type: "boolean", default: false },
         json: { type: "boolean", default: false },
         help: { type: "boolean", short: "h", default: false },

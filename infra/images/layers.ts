@@ -32,6 +32,8 @@ export interface LayerContext {
   readonly root: string;
   /** Empty; becomes the layer. */
   readonly folder: string;
+  /** Leaves out of "app" what has to be compiled; for tests. */
+  readonly sourcesOnly?: boolean;
 }
 
 type MakeLayer = (context: LayerContext) => Promise<void> | void;
@@ -144,7 +146,9 @@ const sourceFolders = [
 const notInProduction = /(\.test\.ts|\.bench\.ts|\.md|\.cpp|\.h)$/;
 const foldersNotInProduction = ["testing", "test", "dist"];
 
-async function makeApp({ root, folder }: LayerContext): Promise<void> {
+async function makeApp(
+  { root, folder, sourcesOnly = false }: LayerContext,
+): Promise<void> {
   const app = join(folder, appFolder);
   for (const name of sourceFolders) {
     cpSync(join(root, name), join(app, name), {
@@ -154,10 +158,11 @@ async function makeApp({ root, folder }: LayerContext): Promise<void> {
         !foldersNotInProduction.includes(basename(source)),
     });
   }
+  copyFileSync(join(root, "LICENSE"), join(app, "LICENSE"));
+  if (sourcesOnly) return;
   const addon = join(app, "build/quetzal.node");
   mkdirSync(dirname(addon), { recursive: true });
   copyFileSync(join(root, "build/quetzal.node"), addon);
-  copyFileSync(join(root, "LICENSE"), join(app, "LICENSE"));
   const { buildWeb } = await import("../../services/dashboard/web/build.ts");
   await buildWeb({ outFolder: join(app, "services/dashboard/web/dist") });
 }

@@ -11,7 +11,8 @@ async function run(command: ImagesCommand): Promise<void> {
   await setUp("images", phases);
   const { names, outFolder, rootFolders, json, tag } = command;
   if (rootFolders) {
-    const layers = new Set(names.flatMap((name) => [...images[name].layers]));
+    const layers = command.layers ??
+      new Set(names.flatMap((name) => [...images[name].layers]));
     for (const layer of layers) {
       const folder = join(outFolder, layer);
       await phases.run(

@@ -100,6 +100,10 @@ export type ImageName = keyof typeof images;
 
 export const imageNames = Object.keys(images) as ImageName[];
 
+export const layerNames: readonly LayerName[] = [
+  ...new Set(imageNames.flatMap((name) => [...images[name].layers])),
+];
+
 /** Debian packages in the layer "base": what Bun, Deno and the addon load, and whom to trust. */
 export const basePackages = [
   "libc6",

@@ -182,6 +182,10 @@ function serviceEnv(
     QUETZAL_MODELS: models.map(({ name, path }) => `${name}=${path}`).join(","),
     QUETZAL_NATS_URL: `nats://127.0.0.1:${place.natsPort}`,
     ...(threads === undefined ? {} : { QUETZAL_THREADS: `${threads}` }),
+    // On the same cores a prefill worker computes no faster: it only keeps long prompts
+    // out of the steps of running answers (docs/benchmarks/mesh.md).
+    QUETZAL_ROUTER_PREFILL_TOKENS_MIN:
+      process.env.QUETZAL_ROUTER_PREFILL_TOKENS_MIN || "256",
     // Who presses Ctrl-C does not want to wait the half minute of a cluster.
     QUETZAL_ROUTER_DRAIN: process.env.QUETZAL_ROUTER_DRAIN || drain,
     QUETZAL_DRAIN_TIMEOUT: process.env.QUETZAL_DRAIN_TIMEOUT || drain,

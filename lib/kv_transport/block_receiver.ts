@@ -20,6 +20,40 @@ export class BlockReceiver {
 
   /** `undefined` when the block was good and is in place now. */
   accept(block: KvBlock): BlockFault | undefined {
+    const blockIndex = this.#nextBlock;
+    const fault = this.#verify(block);
+    if (fault === undefined) {
+      this.#options.blockBytes(blockIndex).set(block.payload);
+      this.#count();
+    }
+    return fault;
+  }
+
+  /**
+   * As `accept()`, of a block whose bytes `read` puts into place, which saves a copy of a
+   * block that comes from shared memory. What was there is lost when the block is bad; it
+   * counts for nothing, and whoever computes the block writes over it.
+   */
+  acceptFrom(
+    header: Omit<KvBlock, "payload">,
+    read: (target: Uint8Array) => void,
+  ): BlockFault | undefined {
+    const { tokenCount, layout, blockBytes } = this.#options;
+    // Behind the end there is no place to read into.
+    const isInside = this.#nextBlock * layout.blockTokens < tokenCount;
+    const payload = isInside ? blockBytes(this.#nextBlock) : nothing;
+    if (isInside) read(payload);
+    const fault = this.#verify({ ...header, payload });
+    if (fault === undefined) this.#count();
+    return fault;
+  }
+
+  #count(): void {
+    this.#nextBlock++;
+    this.#blocks++;
+  }
+
+  #verify(block: KvBlock): BlockFault | undefined {
     const { layout, tokenCount, crc32c } = this.#options;
     const blockIndex = this.#nextBlock;
     const begin = blockIndex * layout.blockTokens;
@@ -30,16 +64,11 @@ export class BlockReceiver {
           `the sequence ends before block ${blockIndex}`,
       };
     }
-    const fault = verifyBlock(block, {
+    return verifyBlock(block, {
       layout,
       blockIndex,
       tokenCount: Math.min(layout.blockTokens, tokenCount - begin),
     }, crc32c);
-    if (fault !== undefined) return fault;
-    this.#options.blockBytes(blockIndex).set(block.payload);
-    this.#nextBlock++;
-    this.#blocks++;
-    return undefined;
   }
 
   /** Leading tokens whose KV is complete. */
@@ -61,6 +90,8 @@ export class BlockReceiver {
     return this.#blocks * this.#options.layout.blockBytes;
   }
 }
+
+const nothing = new Uint8Array(0);
 
 export interface ReceiverOptions {
   readonly layout: KvLayout;

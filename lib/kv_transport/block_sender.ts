@@ -5,10 +5,17 @@
  * at most `bufferBytesMax` are copied ahead. A reader that is slower than the
  * engine costs no more memory than that: what it has not taken when the prompt is
  * finished is read from the finished prompt's own blocks, which stay until then.
+ *
+ * Into memory that the reader shares, blocks are copied at once and only announced. Where
+ * that has no room, the rest goes through the network.
  */
-import type { KvBlock } from "../../proto/gen/quetzal/v1/prefill.ts";
+import type {
+  KvBlock,
+  KvSharedBlocks,
+} from "../../proto/gen/quetzal/v1/prefill.ts";
 import { FaultyBlocks, type PlannedFault } from "./faults.ts";
 import type { KvLayout } from "./types.ts";
+import type { SharedRun } from "./shared_writer.ts";
 import { type Crc32c, encodeBlock } from "./wire_block.ts";
 
 export interface BlockSenderOptions {
@@ -22,7 +29,9 @@ export interface BlockSenderOptions {
   /** Copied ahead of the network while the prompt is computed. */
   readonly bufferBytesMax: number;
   readonly signal: AbortSignal;
-  /** A deliberate fault; see faults.ts. */
+  /** Memory that the reader shares. */
+  readonly shared?: SharedRun;
+  /** A deliberate fault, which hits blocks on the network only; see faults.ts. */
   readonly fault: PlannedFault | undefined;
   /** Ends the process; only the fault "death" calls it. */
   readonly die: () => void;
@@ -31,6 +40,8 @@ export interface BlockSenderOptions {
 export interface BlockSink {
   /** Copies the block before it returns. */
   write(block: KvBlock): Promise<void> | undefined;
+  /** Blocks lie in shared memory; called only when there is some. */
+  announce?(blocks: KvSharedBlocks): void;
   /** Blocks handed over and not yet taken by the network. */
   readonly pending: number;
 }
@@ -44,6 +55,7 @@ export class BlockSender {
   readonly #options: BlockSenderOptions;
   readonly #faulty: FaultyBlocks | undefined;
   readonly #pendingMax: number;
+  #shared: SharedRun | undefined;
   #nextBlock: number;
   #blocks = 0;
   #halt: "stall" | "error" | "death" | undefined;
@@ -52,6 +64,7 @@ export class BlockSender {
     const { layout, haveTokens, bufferBytesMax, fault } = options;
     this.#options = options;
     this.#faulty = fault && new FaultyBlocks(fault);
+    this.#shared = fault === undefined ? options.shared : undefined;
     this.#nextBlock = haveTokens / layout.blockTokens;
     this.#pendingMax = Math.max(
       2,
@@ -77,10 +90,12 @@ export class BlockSender {
   offer(source: BlockSource, end: number): void {
     while (
       this.#nextBlock < end && this.#halt === undefined &&
-      this.#options.sink.pending < this.#pendingMax
+      (this.#shared !== undefined ||
+        this.#options.sink.pending < this.#pendingMax)
     ) {
       this.#sendNext(source);
     }
+    this.#announce();
   }
 
   /** Sends everything that is left, at the pace of the reader. */
@@ -91,18 +106,29 @@ export class BlockSender {
       signal.throwIfAborted();
       await this.#sendNext(source);
     }
+    this.#announce();
     if (this.#halt !== undefined) await this.#playDead(this.#halt);
   }
 
   #sendNext(source: BlockSource): Promise<void> | undefined {
-    const { layout, tokenCount, sink, crc32c } = this.#options;
+    const { layout, sink, crc32c } = this.#options;
     const blockIndex = this.#nextBlock++;
+    const tokenCount = Math.min(
+      layout.blockTokens,
+      this.#options.tokenCount - blockIndex * layout.blockTokens,
+    );
+    if (this.#shared !== undefined) {
+      const payload = source.blockBytes(blockIndex);
+      if (this.#shared.add(blockIndex, tokenCount, payload)) {
+        this.#blocks++;
+        return undefined;
+      }
+      this.#announce();
+      this.#shared = undefined;
+    }
     const block = encodeBlock(layout, {
       blockIndex,
-      tokenCount: Math.min(
-        layout.blockTokens,
-        tokenCount - blockIndex * layout.blockTokens,
-      ),
+      tokenCount,
       // A deliberate fault may hold a block back longer than it lives.
       payload: this.#faulty
         ? Buffer.from(source.blockBytes(blockIndex))
@@ -118,6 +144,11 @@ export class BlockSender {
     let slow: Promise<void> | undefined;
     for (const each of blocks) slow = sink.write(each);
     return slow;
+  }
+
+  #announce(): void {
+    const blocks = this.#shared?.take();
+    if (blocks !== undefined) this.#options.sink.announce?.(blocks);
   }
 
   async #playDead(halt: "stall" | "error" | "death"): Promise<void> {

@@ -1,7 +1,11 @@
-/** The first transport: blocks come in the stream of `Prefill.Run` itself. */
+/**
+ * Blocks come in the stream of `Prefill.Run` itself or, when both workers are on one
+ * host, through memory they share; the stream then only says which.
+ */
 import type { Token } from "../../proto/gen/quetzal/v1/common.ts";
 import {
   KvDtype,
+  type KvSharedBlocks,
   type PrefillEvent,
   type PrefillRequest,
 } from "../../proto/gen/quetzal/v1/prefill.ts";
@@ -9,8 +13,19 @@ import { Code, MeshError } from "../errors/mesh_error.ts";
 import { callStream } from "../rpc/mod.ts";
 import { BlockReceiver } from "./block_receiver.ts";
 import { PrefillClients } from "./prefill_clients.ts";
+import {
+  SharedArenas,
+  type SharedArenasOptions,
+  type SharedRoom,
+} from "./shared_arena.ts";
 import { StallWatch } from "./stall_watch.ts";
-import type { KvPull, KvPulled, KvTransport, PullFailure } from "./types.ts";
+import type {
+  KvLayout,
+  KvPull,
+  KvPulled,
+  KvTransport,
+  PullFailure,
+} from "./types.ts";
 import type { Crc32c } from "./wire_block.ts";
 
 export interface GrpcTransportOptions {
@@ -26,6 +41,8 @@ export interface GrpcTransportOptions {
    * 3000 unless set. Else each request would wait for its own stall.
    */
   readonly cooldownMs?: number;
+  /** Shared memory with prefill workers of this host; none unless set. */
+  readonly shared?: SharedArenasOptions;
 }
 
 export class GrpcKvTransport implements KvTransport {
@@ -34,6 +51,7 @@ export class GrpcKvTransport implements KvTransport {
   readonly #blockWaitMs: number;
   readonly #cooldownMs: number;
   readonly #clients: PrefillClients;
+  readonly #arenas: SharedArenas | undefined;
   readonly #coolUntilMs = new Map<string, number>();
 
   constructor(options: GrpcTransportOptions) {
@@ -41,6 +59,7 @@ export class GrpcKvTransport implements KvTransport {
     this.#stallMs = options.stallMs ?? 2_000;
     this.#blockWaitMs = options.blockWaitMs ?? 30_000;
     this.#cooldownMs = options.cooldownMs ?? 3_000;
+    this.#arenas = options.shared && new SharedArenas(options.shared);
     this.#clients = new PrefillClients({ idleMs: options.idleMs ?? 60_000 });
   }
 
@@ -51,27 +70,32 @@ export class GrpcKvTransport implements KvTransport {
 
   async pull(request: KvPull, signal: AbortSignal): Promise<KvPulled> {
     signal.throwIfAborted();
-    const transfer = new Transfer(request, this.#crc32c);
-    if (this.#isCooling(request.address)) {
-      return transfer.result({
+    const { address, layout, haveTokens, prompt } = request;
+    const missing = Math.ceil(prompt.tokenIds.length / layout.blockTokens) -
+      haveTokens / layout.blockTokens;
+    if (this.#isCooling(address)) {
+      return new Transfer(request, this.#crc32c).result({
         reason: "cooldown",
-        message:
-          `${request.address} failed within the last ${this.#cooldownMs} ms`,
+        message: `${address} failed within the last ${this.#cooldownMs} ms`,
       });
     }
-    const failure = await this.#run(request, transfer, signal);
-    if (failure?.reason === "stalled" || failure?.reason === "unavailable") {
-      this.#coolUntilMs.set(
-        request.address,
-        performance.now() + this.#cooldownMs,
-      );
+    const room = this.#arenas?.take(address, missing * layout.blockBytes);
+    const transfer = new Transfer(request, this.#crc32c, room);
+    try {
+      const failure = await this.#run(request, transfer, room, signal);
+      if (failure?.reason === "stalled" || failure?.reason === "unavailable") {
+        this.#coolUntilMs.set(address, performance.now() + this.#cooldownMs);
+      }
+      return transfer.result(failure);
+    } finally {
+      room?.release(transfer.roomState);
     }
-    return transfer.result(failure);
   }
 
   async #run(
     request: KvPull,
     transfer: Transfer,
+    room: SharedRoom | undefined,
     signal: AbortSignal,
   ): Promise<PullFailure | undefined> {
     const controller = new AbortController();
@@ -86,11 +110,13 @@ export class GrpcKvTransport implements KvTransport {
     try {
       const events = callStream(
         lease.client.run.bind(lease.client),
-        toPrefillRequest(request),
+        toPrefillRequest(request, room),
         { signal: controller.signal },
       );
       for await (const { event } of events) {
-        if (event?.$case === "block") watch.heardBlock();
+        const isBlock = event?.$case === "block" ||
+          event?.$case === "sharedBlocks";
+        if (isBlock) watch.heardBlock();
         else watch.heard();
         const failure = transfer.take(event);
         if (failure !== undefined) return failure;
@@ -114,6 +140,7 @@ export class GrpcKvTransport implements KvTransport {
 
   [Symbol.asyncDispose](): Promise<void> {
     this.#clients[Symbol.dispose]();
+    this.#arenas?.[Symbol.dispose]();
     return Promise.resolve();
   }
 }
@@ -121,13 +148,21 @@ export class GrpcKvTransport implements KvTransport {
 /** What one pull has seen so far. */
 class Transfer {
   readonly #receiver: BlockReceiver;
+  readonly #layout: KvLayout;
+  readonly #firstBlock: number;
+  readonly #room: SharedRoom | undefined;
+  #sharedCount = 0;
   #firstToken: Token | undefined;
   #done = false;
 
   constructor(
     { layout, prompt, haveTokens, blockBytes }: KvPull,
     crc32c: Crc32c,
+    room?: SharedRoom,
   ) {
+    this.#layout = layout;
+    this.#firstBlock = haveTokens / layout.blockTokens;
+    this.#room = room;
     const tokenCount = prompt.tokenIds.length;
     this.#receiver = new BlockReceiver({
       layout,
@@ -150,6 +185,8 @@ class Transfer {
     switch (event.$case) {
       case "block":
         return this.#receiver.accept(event.value);
+      case "sharedBlocks":
+        return this.#takeShared(event.value);
       case "error": {
         const { code, message } = event.value;
         return { reason: "refused", message: `${message} (code ${code})` };
@@ -164,6 +201,44 @@ class Transfer {
         this.#done = true;
         return undefined;
     }
+  }
+
+  /** Copies block by block into memory of our own, and checks that. */
+  #takeShared(blocks: KvSharedBlocks): PullFailure | undefined {
+    const room = this.#room;
+    if (room === undefined) {
+      return protocolFailure("it names shared memory that was not offered");
+    }
+    room.used();
+    const { blockBytes, blockTokens } = this.#layout;
+    const { crc32c: checksums, ...header } = blocks;
+    try {
+      for (let i = 0; i < checksums.length; i++) {
+        const isLast = i === checksums.length - 1;
+        const blockIndex = blocks.blockIndex + i;
+        const failure = this.#receiver.acceptFrom(
+          {
+            ...header,
+            blockIndex,
+            tokenCount: isLast ? blocks.tokenCount : blockTokens,
+            crc32c: checksums[i],
+          },
+          (target) =>
+            room.read(target, (blockIndex - this.#firstBlock) * blockBytes),
+        );
+        if (failure !== undefined) return failure;
+        this.#sharedCount++;
+      }
+    } catch (reason) {
+      return protocolFailure((reason as Error).message);
+    }
+    return undefined;
+  }
+
+  /** What became of the room: see `SharedRoom.release()`. */
+  get roomState(): "done" | "unused" | "failed" {
+    if (!this.#done) return "failed";
+    return this.#sharedCount > 0 ? "done" : "unused";
   }
 
   endOfStream(): PullFailure | undefined {
@@ -189,6 +264,7 @@ function broken(reason: unknown): PullFailure {
 
 function toPrefillRequest(
   { layout, prompt, haveTokens }: KvPull,
+  room: SharedRoom | undefined,
 ): PrefillRequest {
   return {
     requestId: prompt.requestId,
@@ -200,5 +276,6 @@ function toPrefillRequest(
     blockTokens: layout.blockTokens,
     kvDtype: KvDtype.KV_DTYPE_F16,
     emittedCount: prompt.emittedCount,
+    sharedMemory: room?.offer,
   };
 }

@@ -34,7 +34,7 @@ export interface KvPull {
   readonly prompt: PullPrompt;
   /** Leading tokens that are here already, a multiple of blockTokens. */
   readonly haveTokens: number;
-  /** Where block `index` of the sequence goes; written once, verified bytes only. */
+  /** Where block `index` of the sequence goes; what is not reported as complete may be anything. */
   blockBytes(index: number): Uint8Array;
 }
 

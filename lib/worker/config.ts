@@ -27,6 +27,8 @@ export interface WorkerConfig {
   readonly otlpEndpoint: string | undefined;
   readonly logLevel: typeof logLevels[number];
   readonly drainMs: number;
+  /** Where workers of a host share memory for KV; `undefined`: nowhere. */
+  readonly kvSharedFolder: string | undefined;
 }
 
 /** One entry of `QUETZAL_MODELS`. */
@@ -105,8 +107,15 @@ export function readWorkerConfig(
       undefined,
     ),
     logLevel: reader.oneOf("QUETZAL_LOG_LEVEL", logLevels, "info"),
+    kvSharedFolder: readSharedFolder(reader),
     drainMs: reader.durationMs("QUETZAL_DRAIN_TIMEOUT", [0, 3_600_000], 20_000),
   };
+}
+
+/** "none" turns it off. */
+function readSharedFolder(reader: ConfigReader): string | undefined {
+  const folder = reader.path("QUETZAL_KV_SHARED_FOLDER", "/dev/shm");
+  return folder === "none" ? undefined : folder;
 }
 
 /** Four fifths of what this process may have: the rest is for activations and JavaScript. */

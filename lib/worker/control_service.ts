@@ -70,13 +70,15 @@ export function controlService(
 
 /** Closing an engine and answering have to be done before the caller's deadline. */
 const answerShare = 0.2;
-const answerMsMax = 2_000;
+const answerMs = [100, 2_000] as const;
 
 function boundOf(call: CallContext, fallbackMs: number): DrainBound {
   const { signal, deadlineMs } = call;
   if (deadlineMs === undefined) return { signal, ms: fallbackMs };
   const leftMs = deadlineMs - Date.now();
-  return { signal, ms: leftMs - Math.min(leftMs * answerShare, answerMsMax) };
+  const [min, max] = answerMs;
+  const keptMs = Math.max(min, Math.min(leftMs * answerShare, max));
+  return { signal, ms: leftMs - keptMs };
 }
 
 function within(signal: AbortSignal, ms: number): AbortSignal {

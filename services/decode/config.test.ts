@@ -33,6 +33,7 @@ test("parseConfig() reports every fault at once", () => {
       'QUETZAL_MODELS has "z", expected name=path; ' +
       'QUETZAL_ISA is "mmx", expected one of ref, avx2, avx512; ' +
       "QUETZAL_DECODE_PROT is unknown, known are QUETZAL_DECODE_PORT, " +
-      "QUETZAL_DECODE_REMOTE_TOKENS_MIN, QUETZAL_DECODE_SLOW_READER",
+      "QUETZAL_DECODE_REMOTE_TOKENS_MIN, QUETZAL_DECODE_SLOW_READER, " +
+      "QUETZAL_DECODE_TOKEN_WAIT, QUETZAL_DECODE_TOKEN_WAIT_BATCH",
   });
 });

@@ -6,10 +6,16 @@ export interface DecodeConfig extends WorkerConfig {
   readonly kvStallMs: number;
   /** So is one that lives but brings no block for this long. */
   readonly kvBlockWaitMs: number;
+  /** Of the file that is shared with one prefill worker; sparse. */
+  readonly kvSharedBytes: number;
   /** Prompts with fewer tokens left to compute are computed here. */
   readonly remoteTokensMin: number;
   /** A reader that takes nothing for this long loses its sequence. */
   readonly slowReaderMs: number;
+  /** Longest time a token of a crowded step waits for those behind it; 0: none waits. */
+  readonly tokenWaitMs: number;
+  /** Sequences in a step from which its tokens wait. */
+  readonly tokenWaitBatch: number;
 }
 
 /** Reads a plain record; all faults are reported together. */
@@ -23,6 +29,11 @@ export function parseConfig(env: Env): DecodeConfig {
       [50, 3_600_000],
       30_000,
     ),
+    kvSharedBytes: reader.bytes(
+      "QUETZAL_KV_SHARED_BYTES",
+      [1 << 16, 2 ** 40],
+      256 << 20,
+    ),
     remoteTokensMin: reader.integer("QUETZAL_DECODE_REMOTE_TOKENS_MIN", [
       1,
       2 ** 20,
@@ -31,5 +42,10 @@ export function parseConfig(env: Env): DecodeConfig {
       100,
       600_000,
     ], 10_000),
+    tokenWaitMs: reader.durationMs("QUETZAL_DECODE_TOKEN_WAIT", [0, 1_000], 20),
+    tokenWaitBatch: reader.integer("QUETZAL_DECODE_TOKEN_WAIT_BATCH", [
+      2,
+      4_096,
+    ], 16),
   }));
 }

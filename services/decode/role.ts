@@ -5,6 +5,7 @@ import {
   WorkerDirectory,
 } from "../../lib/worker/mod.ts";
 import type { DecodeConfig } from "./config.ts";
+import { Pacer } from "./paced_events.ts";
 import { decodeService } from "./server.ts";
 
 /** What makes a worker process a decode worker. */
@@ -17,6 +18,13 @@ export function decodeRole(
     crc32c,
     stallMs: config.kvStallMs,
     blockWaitMs: config.kvBlockWaitMs,
+    shared: config.kvSharedFolder === undefined
+      ? undefined
+      : { folder: config.kvSharedFolder, bytes: config.kvSharedBytes },
+  });
+  const pacer = new Pacer({
+    everyMs: config.tokenWaitMs,
+    batchMin: config.tokenWaitBatch,
   });
   return {
     service: decodeService({
@@ -25,6 +33,7 @@ export function decodeRole(
       prefillWorkers,
       remoteTokensMin: config.remoteTokensMin,
       slowReaderMs: config.slowReaderMs,
+      pacer,
     }),
     joined(bus) {
       prefillWorkers.follow(
@@ -34,6 +43,7 @@ export function decodeRole(
       );
     },
     async close() {
+      pacer[Symbol.dispose]();
       prefillWorkers[Symbol.dispose]();
       await transport[Symbol.asyncDispose]();
     },

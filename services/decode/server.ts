@@ -31,12 +31,13 @@ import {
   providerName,
   startSpan,
 } from "../../lib/telemetry/mod.ts";
-import { finishedAtLength, toDecodeEvent } from "./decode_event.ts";
+import { finishedAtLength } from "./decode_event.ts";
 import {
   kvFetcherOf,
   type KvFetchParts,
   type TransferCount,
 } from "./kv_fetch.ts";
+import { PacedEvents, Pacer } from "./paced_events.ts";
 import { SequenceTrace } from "./sequence_trace.ts";
 import { settlesWithin } from "./settles_within.ts";
 
@@ -45,9 +46,12 @@ export interface DecodeParts extends KvFetchParts {
   readonly admission: Admission;
   /** A reader that takes nothing for this long loses its sequence. */
   readonly slowReaderMs: number;
+  /** Lets tokens of crowded steps leave together; unless set none waits. */
+  readonly pacer?: Pacer;
 }
 
 const tracer = trace.getTracer("quetzal.decode");
+const unpaced = new Pacer({ everyMs: 0, batchMin: 1 });
 
 export function decodeService(parts: DecodeParts): RpcService {
   const handler: SequenceHandler = (request, call, sink) =>
@@ -86,6 +90,11 @@ async function generate(
   const observer = parts.observer.forModel(model.name);
   try {
     const count: TransferCount = { bytes: 0 };
+    using paced = new PacedEvents(
+      sink,
+      parts.pacer ?? unpaced,
+      () => count.bytes,
+    );
     const events = model.engine.generate(spec, {
       signal: admitted.signal,
       fetchKv: kvFetcherOf(parts, { request, model, parent: open, count }),
@@ -93,7 +102,7 @@ async function generate(
     for await (const event of events) {
       sequenceTrace.add(event);
       observer.sequenceEvent(event);
-      const slow = sink.write(toDecodeEvent(event, count.bytes));
+      const slow = paced.write(event);
       if (slow !== undefined) {
         await waitForReader(slow, parts.slowReaderMs, admitted.signal);
       }

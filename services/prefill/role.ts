@@ -1,3 +1,4 @@
+import { SharedFiles } from "../../lib/kv_transport/mod.ts";
 import type { Role, RoleParts } from "../../lib/worker/mod.ts";
 import type { PrefillConfig } from "./config.ts";
 import { prefillService } from "./server.ts";
@@ -13,9 +14,17 @@ export function prefillRole(
       "KV transfers are DELIBERATELY FAULTY: QUETZAL_FAULT_KV is set",
     );
   }
+  const sharedFiles = config.kvSharedFolder === undefined
+    ? undefined
+    : new SharedFiles(config.kvSharedFolder);
   return {
+    close() {
+      sharedFiles?.[Symbol.dispose]();
+      return Promise.resolve();
+    },
     service: prefillService({
       ...parts,
+      sharedFiles,
       kvBufferBytesMax: config.kvBufferBytesMax,
       kvFaults: config.kvFaults,
       random: Math.random,

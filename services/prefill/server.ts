@@ -14,6 +14,9 @@ import {
   type Crc32c,
   type KvFaultRates,
   planFault,
+  type SharedFiles,
+  SharedRun,
+  type SharedTarget,
 } from "../../lib/kv_transport/mod.ts";
 import {
   type CallContext,
@@ -42,6 +45,8 @@ export interface PrefillParts {
   readonly crc32c: Crc32c;
   readonly kvBufferBytesMax: number;
   readonly kvFaults: KvFaultRates;
+  /** Memory that decode workers of this host share with us; absent: none. */
+  readonly sharedFiles?: SharedFiles;
   readonly observer: WorkerObserver;
   /** In 0..1, decides about deliberate faults. */
   readonly random: () => number;
@@ -119,7 +124,11 @@ interface PromptRun {
 
 async function runPrompt(prompt: PromptRun): Promise<void> {
   const { parts, model, spec, sink, span, signal } = prompt;
-  const sender = senderOf(prompt);
+  using target = parts.sharedFiles?.use(
+    prompt.request.sharedMemory,
+    missingBlocks(prompt) * model.layout.blockBytes,
+  );
+  const sender = senderOf(prompt, target);
   using _heartbeat = new Heartbeat(sink, () => !sender.halted);
   const result = await model.engine.prefill(spec, {
     signal,
@@ -146,18 +155,28 @@ async function runPrompt(prompt: PromptRun): Promise<void> {
     "quetzal.send_ms": performance.now() - sendStartMs,
     [Keys.usageCachedInputTokens]: result.cachedTokens,
     "quetzal.computed_tokens": result.computedTokens,
+    "quetzal.kv.shared_memory": target !== undefined,
     [Keys.blockCount]: sender.blocks,
     [Keys.kvBytes]: sender.bytes,
   });
 }
 
-function senderOf(
-  { parts, request, model, sink, signal }: PromptRun,
-): BlockSender {
-  const tokenCount = request.promptIds.length;
+/** Blocks that the caller lacks. */
+function missingBlocks({ request, model }: PromptRun): number {
   const { blockTokens } = model.layout;
-  const blockCount = Math.ceil(tokenCount / blockTokens) -
+  return Math.ceil(request.promptIds.length / blockTokens) -
     request.haveTokens / blockTokens;
+}
+
+function senderOf(
+  prompt: PromptRun,
+  target: SharedTarget | undefined,
+): BlockSender {
+  const { parts, request, model, sink, signal } = prompt;
+  const { crc32c } = parts;
+  const tokenCount = request.promptIds.length;
+  const { layout } = model;
+  const blockCount = missingBlocks(prompt);
   const fault = blockCount > 0
     ? planFault(parts.kvFaults, blockCount, parts.random)
     : undefined;
@@ -168,16 +187,24 @@ function senderOf(
     });
   }
   return new BlockSender({
-    layout: model.layout,
+    layout,
     tokenCount,
     haveTokens: request.haveTokens,
-    crc32c: parts.crc32c,
+    crc32c,
+    shared: target && new SharedRun({
+      layout,
+      target,
+      firstBlock: request.haveTokens / layout.blockTokens,
+      crc32c,
+    }),
     bufferBytesMax: parts.kvBufferBytesMax,
     signal,
     fault,
     die: parts.die,
     sink: {
       write: (block) => sink.write(blockEventBytes(block)),
+      announce: (value) =>
+        void sink.write({ event: { $case: "sharedBlocks", value } }),
       get pending() {
         return sink.pending;
       },

@@ -268,15 +268,15 @@ test("the overlay ha has no single machine that takes all of a kind", () => {
     manifests.filter(({ kind }) => ["Deployment", "StatefulSet"].includes(kind))
       .map(({ metadata, spec }) => [metadata.name, spec.replicas]),
   );
+  for (const { name, pod } of workloadsIn(manifests)) {
+    if (replicas[name] > 1) ok(pod.affinity.podAntiAffinity, name);
+  }
   deepEqual(replicas, {
     "quetzal-autoscaler": 2,
     "quetzal-dashboard": 1,
     "quetzal-nats": 3,
     "quetzal-router": 3,
   });
-  for (const { name, pod } of workloadsIn(manifests)) {
-    if (replicas[name] > 1) ok(pod.affinity.podAntiAffinity, name);
-  }
   const budgets = manifests
     .filter(({ kind }) => kind === "PodDisruptionBudget")
     .map(({ metadata }) => metadata.name);

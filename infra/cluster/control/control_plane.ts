@@ -25,7 +25,7 @@ export interface ControlPlane {
     part: ControlPlanePart,
     options?: { signal?: "SIGTERM" | "SIGKILL" },
   ): Promise<void>;
-  /** Backwards: the API server hangs on an etcd that is gone. */
+  /** For good and at once: what they hold is thrown away. */
   stopAll(): Promise<void>;
 }
 
@@ -68,7 +68,9 @@ export async function startControlPlane(
   }
 
   async function stopAll(): Promise<void> {
-    for (const part of [...parts].reverse()) await stop(part);
+    for (const part of [...parts].reverse()) {
+      await stop(part, { signal: "SIGKILL" });
+    }
   }
 
   try {

@@ -28,6 +28,11 @@ export function createCgroups(): void {
       if (!existsSync(above)) continue;
       writeFileSync(join(folder, name), readFileSync(above, "utf8"));
     }
+    // Else all pods together would get the time of one process of this machine.
+    for (const [name, weight] of [["cpu.shares", 4096], ["cpu.weight", 400]]) {
+      const file = join(folder, `${name}`);
+      if (existsSync(file)) writeFileSync(file, `${weight}`);
+    }
   }
 }
 

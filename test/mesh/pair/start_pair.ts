@@ -6,6 +6,7 @@ import {
   GrpcKvTransport,
   type GrpcTransportOptions,
   type KvFaultKind,
+  type SharedFiles,
 } from "../../../lib/kv_transport/mod.ts";
 import { callStream, connect } from "../../../lib/rpc/mod.ts";
 import {
@@ -35,6 +36,8 @@ export interface PairOptions {
   /** The fault that every transfer has. */
   readonly fault?: KvFaultKind;
   readonly transport?: Omit<GrpcTransportOptions, "crc32c">;
+  /** The prefill worker's side of shared memory; none unless set. */
+  readonly sharedFiles?: SharedFiles;
   readonly slowReaderMs?: number;
   readonly kvBufferBytesMax?: number;
   readonly endIds?: readonly number[];
@@ -112,7 +115,7 @@ export async function startPair(options: PairOptions): Promise<Pair> {
 }
 
 async function startPrefill(
-  { prefillEngines, fault, kvBufferBytesMax, endIds }: PairOptions,
+  { prefillEngines, fault, kvBufferBytesMax, endIds, sharedFiles }: PairOptions,
   observer: RecordingObserver,
   proxy: BreakableProxy,
 ): Promise<Worker> {
@@ -132,6 +135,7 @@ async function startPrefill(
       admission,
       crc32c: crc32cTable,
       kvBufferBytesMax: kvBufferBytesMax ?? 1 << 20,
+      sharedFiles,
       kvFaults: new Map(fault ? [[fault, 1]] : []),
       observer,
       // In the middle of each transfer.

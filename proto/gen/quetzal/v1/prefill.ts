@@ -74,6 +74,23 @@ export interface PrefillRequest {
   kvDtype: KvDtype;
   /** Tokens at the end of prompt_ids that are output of an earlier worker. */
   emittedCount: number;
+  /** A faster way for the blocks, if both are on one host; the worker may ignore it. */
+  sharedMemory: SharedMemory | undefined;
+}
+
+/**
+ * Room in a file of the caller that both can open. Blocks written there are
+ * announced by shared_blocks; what cannot be written comes as block, as without it.
+ */
+export interface SharedMemory {
+  /** Its name in the folder for such files; empty once the worker has it open. */
+  file: string;
+  /** The file's bytes 16..31, after the magic: tells one file from all others. */
+  key: Uint8Array;
+  /** Where the first missing block goes; the others follow without gaps. */
+  offset: bigint;
+  /** Room for the missing blocks, all of it. */
+  byteLength: bigint;
 }
 
 /**
@@ -82,10 +99,32 @@ export interface PrefillRequest {
  * tell a busy worker from a dead one.
  */
 export interface PrefillEvent {
-  event: { $case: "block"; value: KvBlock } | { $case: "done"; value: PrefillDone } | {
-    $case: "error";
-    value: StreamError;
-  } | undefined;
+  event:
+    | { $case: "block"; value: KvBlock }
+    | { $case: "done"; value: PrefillDone }
+    | { $case: "error"; value: StreamError }
+    | { $case: "sharedBlocks"; value: KvSharedBlocks }
+    | undefined;
+}
+
+/**
+ * Adjacent blocks that lie in shared memory now. The same fields and checks as of
+ * KvBlock; the receiver copies first and checks its copy.
+ */
+export interface KvSharedBlocks {
+  formatVersion: number;
+  modelFingerprint: string;
+  dtype: KvDtype;
+  /** Position of the first in the sequence. */
+  blockIndex: number;
+  layerBegin: number;
+  layerEnd: number;
+  /** Tokens filled in the last of them; those before are full. */
+  tokenCount: number;
+  /** Of one block. */
+  byteLength: number;
+  /** CRC-32C of each. */
+  crc32c: number[];
 }
 
 /**
@@ -133,6 +172,7 @@ function createBasePrefillRequest(): PrefillRequest {
     blockTokens: 0,
     kvDtype: 0,
     emittedCount: 0,
+    sharedMemory: undefined,
   };
 }
 
@@ -168,6 +208,9 @@ export const PrefillRequest: MessageFns<PrefillRequest> = {
     }
     if (message.emittedCount !== 0) {
       writer.uint32(72).int32(message.emittedCount);
+    }
+    if (message.sharedMemory !== undefined) {
+      SharedMemory.encode(message.sharedMemory, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -267,6 +310,14 @@ export const PrefillRequest: MessageFns<PrefillRequest> = {
             message.emittedCount = reader.int32();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.sharedMemory = SharedMemory.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -318,6 +369,11 @@ export const PrefillRequest: MessageFns<PrefillRequest> = {
         : isSet(object.emitted_count)
         ? globalThis.Number(object.emitted_count)
         : 0,
+      sharedMemory: isSet(object.sharedMemory)
+        ? SharedMemory.fromJSON(object.sharedMemory)
+        : isSet(object.shared_memory)
+        ? SharedMemory.fromJSON(object.shared_memory)
+        : undefined,
     };
   },
 
@@ -350,6 +406,9 @@ export const PrefillRequest: MessageFns<PrefillRequest> = {
     if (message.emittedCount !== 0) {
       obj.emittedCount = Math.round(message.emittedCount);
     }
+    if (message.sharedMemory !== undefined) {
+      obj.sharedMemory = SharedMemory.toJSON(message.sharedMemory);
+    }
     return obj;
   },
 
@@ -369,6 +428,138 @@ export const PrefillRequest: MessageFns<PrefillRequest> = {
     message.blockTokens = object.blockTokens ?? 0;
     message.kvDtype = object.kvDtype ?? 0;
     message.emittedCount = object.emittedCount ?? 0;
+    message.sharedMemory = (object.sharedMemory !== undefined && object.sharedMemory !== null)
+      ? SharedMemory.fromPartial(object.sharedMemory)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSharedMemory(): SharedMemory {
+  return { file: "", key: new Uint8Array(0), offset: 0n, byteLength: 0n };
+}
+
+export const SharedMemory: MessageFns<SharedMemory> = {
+  encode(message: SharedMemory, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.file !== "") {
+      writer.uint32(10).string(message.file);
+    }
+    if (message.key.length !== 0) {
+      writer.uint32(18).bytes(message.key);
+    }
+    if (message.offset !== 0n) {
+      if (BigInt.asIntN(64, message.offset) !== message.offset) {
+        throw new globalThis.Error("value provided for field message.offset of type int64 too large");
+      }
+      writer.uint32(24).int64(message.offset);
+    }
+    if (message.byteLength !== 0n) {
+      if (BigInt.asIntN(64, message.byteLength) !== message.byteLength) {
+        throw new globalThis.Error("value provided for field message.byteLength of type int64 too large");
+      }
+      writer.uint32(32).int64(message.byteLength);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SharedMemory {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSharedMemory();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.key = reader.bytes();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.offset = reader.int64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.byteLength = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SharedMemory {
+    return {
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
+      key: isSet(object.key) ? bytesFromBase64(object.key) : new Uint8Array(0),
+      offset: isSet(object.offset) ? BigInt(object.offset) : 0n,
+      byteLength: isSet(object.byteLength)
+        ? BigInt(object.byteLength)
+        : isSet(object.byte_length)
+        ? BigInt(object.byte_length)
+        : 0n,
+    };
+  },
+
+  toJSON(message: SharedMemory): unknown {
+    const obj: any = {};
+    if (message.file !== "") {
+      obj.file = message.file;
+    }
+    if (message.key.length !== 0) {
+      obj.key = base64FromBytes(message.key);
+    }
+    if (message.offset !== 0n) {
+      obj.offset = message.offset.toString();
+    }
+    if (message.byteLength !== 0n) {
+      obj.byteLength = message.byteLength.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SharedMemory>): SharedMemory {
+    return SharedMemory.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SharedMemory>): SharedMemory {
+    const message = createBaseSharedMemory();
+    message.file = object.file ?? "";
+    message.key = object.key ?? new Uint8Array(0);
+    message.offset = (object.offset !== undefined && object.offset !== null) ? BigInt(object.offset) : 0n;
+    message.byteLength = (object.byteLength !== undefined && object.byteLength !== null)
+      ? BigInt(object.byteLength)
+      : 0n;
     return message;
   },
 };
@@ -388,6 +579,9 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
         break;
       case "error":
         StreamError.encode(message.event.value, writer.uint32(26).fork()).join();
+        break;
+      case "sharedBlocks":
+        KvSharedBlocks.encode(message.event.value, writer.uint32(34).fork()).join();
         break;
     }
     return writer;
@@ -430,6 +624,14 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
             message.event = { $case: "error", value: StreamError.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.event = { $case: "sharedBlocks", value: KvSharedBlocks.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -450,6 +652,10 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
         ? { $case: "done", value: PrefillDone.fromJSON(object.done) }
         : isSet(object.error)
         ? { $case: "error", value: StreamError.fromJSON(object.error) }
+        : isSet(object.sharedBlocks)
+        ? { $case: "sharedBlocks", value: KvSharedBlocks.fromJSON(object.sharedBlocks) }
+        : isSet(object.shared_blocks)
+        ? { $case: "sharedBlocks", value: KvSharedBlocks.fromJSON(object.shared_blocks) }
         : undefined,
     };
   },
@@ -462,6 +668,8 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
       obj.done = PrefillDone.toJSON(message.event.value);
     } else if (message.event?.$case === "error") {
       obj.error = StreamError.toJSON(message.event.value);
+    } else if (message.event?.$case === "sharedBlocks") {
+      obj.sharedBlocks = KvSharedBlocks.toJSON(message.event.value);
     }
     return obj;
   },
@@ -490,7 +698,264 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
         }
         break;
       }
+      case "sharedBlocks": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "sharedBlocks", value: KvSharedBlocks.fromPartial(object.event.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseKvSharedBlocks(): KvSharedBlocks {
+  return {
+    formatVersion: 0,
+    modelFingerprint: "",
+    dtype: 0,
+    blockIndex: 0,
+    layerBegin: 0,
+    layerEnd: 0,
+    tokenCount: 0,
+    byteLength: 0,
+    crc32c: [],
+  };
+}
+
+export const KvSharedBlocks: MessageFns<KvSharedBlocks> = {
+  encode(message: KvSharedBlocks, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.formatVersion !== 0) {
+      writer.uint32(8).int32(message.formatVersion);
+    }
+    if (message.modelFingerprint !== "") {
+      writer.uint32(18).string(message.modelFingerprint);
+    }
+    if (message.dtype !== 0) {
+      writer.uint32(24).int32(message.dtype);
+    }
+    if (message.blockIndex !== 0) {
+      writer.uint32(32).int32(message.blockIndex);
+    }
+    if (message.layerBegin !== 0) {
+      writer.uint32(40).int32(message.layerBegin);
+    }
+    if (message.layerEnd !== 0) {
+      writer.uint32(48).int32(message.layerEnd);
+    }
+    if (message.tokenCount !== 0) {
+      writer.uint32(56).int32(message.tokenCount);
+    }
+    if (message.byteLength !== 0) {
+      writer.uint32(64).int32(message.byteLength);
+    }
+    if (message.crc32c.length !== 0) {
+      writer.uint32(74).fork();
+      for (const v of message.crc32c) {
+        writer.fixed32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KvSharedBlocks {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKvSharedBlocks();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.formatVersion = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.modelFingerprint = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.dtype = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.blockIndex = reader.int32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.layerBegin = reader.int32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.layerEnd = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.tokenCount = reader.int32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.byteLength = reader.int32();
+            continue;
+          }
+          case 9: {
+            if (tag === 77) {
+              message.crc32c.push(reader.fixed32());
+
+              continue;
+            }
+
+            if (tag === 74) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.crc32c.push(reader.fixed32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): KvSharedBlocks {
+    return {
+      formatVersion: isSet(object.formatVersion)
+        ? globalThis.Number(object.formatVersion)
+        : isSet(object.format_version)
+        ? globalThis.Number(object.format_version)
+        : 0,
+      modelFingerprint: isSet(object.modelFingerprint)
+        ? globalThis.String(object.modelFingerprint)
+        : isSet(object.model_fingerprint)
+        ? globalThis.String(object.model_fingerprint)
+        : "",
+      dtype: isSet(object.dtype) ? kvDtypeFromJSON(object.dtype) : 0,
+      blockIndex: isSet(object.blockIndex)
+        ? globalThis.Number(object.blockIndex)
+        : isSet(object.block_index)
+        ? globalThis.Number(object.block_index)
+        : 0,
+      layerBegin: isSet(object.layerBegin)
+        ? globalThis.Number(object.layerBegin)
+        : isSet(object.layer_begin)
+        ? globalThis.Number(object.layer_begin)
+        : 0,
+      layerEnd: isSet(object.layerEnd)
+        ? globalThis.Number(object.layerEnd)
+        : isSet(object.layer_end)
+        ? globalThis.Number(object.layer_end)
+        : 0,
+      tokenCount: isSet(object.tokenCount)
+        ? globalThis.Number(object.tokenCount)
+        : isSet(object.token_count)
+        ? globalThis.Number(object.token_count)
+        : 0,
+      byteLength: isSet(object.byteLength)
+        ? globalThis.Number(object.byteLength)
+        : isSet(object.byte_length)
+        ? globalThis.Number(object.byte_length)
+        : 0,
+      crc32c: globalThis.Array.isArray(object?.crc32c)
+        ? object.crc32c.map((e: any) => globalThis.Number(e))
+        : [],
+    };
+  },
+
+  toJSON(message: KvSharedBlocks): unknown {
+    const obj: any = {};
+    if (message.formatVersion !== 0) {
+      obj.formatVersion = Math.round(message.formatVersion);
+    }
+    if (message.modelFingerprint !== "") {
+      obj.modelFingerprint = message.modelFingerprint;
+    }
+    if (message.dtype !== 0) {
+      obj.dtype = kvDtypeToJSON(message.dtype);
+    }
+    if (message.blockIndex !== 0) {
+      obj.blockIndex = Math.round(message.blockIndex);
+    }
+    if (message.layerBegin !== 0) {
+      obj.layerBegin = Math.round(message.layerBegin);
+    }
+    if (message.layerEnd !== 0) {
+      obj.layerEnd = Math.round(message.layerEnd);
+    }
+    if (message.tokenCount !== 0) {
+      obj.tokenCount = Math.round(message.tokenCount);
+    }
+    if (message.byteLength !== 0) {
+      obj.byteLength = Math.round(message.byteLength);
+    }
+    if (message.crc32c?.length) {
+      obj.crc32c = message.crc32c.map((e) => Math.round(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<KvSharedBlocks>): KvSharedBlocks {
+    return KvSharedBlocks.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<KvSharedBlocks>): KvSharedBlocks {
+    const message = createBaseKvSharedBlocks();
+    message.formatVersion = object.formatVersion ?? 0;
+    message.modelFingerprint = object.modelFingerprint ?? "";
+    message.dtype = object.dtype ?? 0;
+    message.blockIndex = object.blockIndex ?? 0;
+    message.layerBegin = object.layerBegin ?? 0;
+    message.layerEnd = object.layerEnd ?? 0;
+    message.tokenCount = object.tokenCount ?? 0;
+    message.byteLength = object.byteLength ?? 0;
+    message.crc32c = object.crc32c?.map((e) => e) || [];
     return message;
   },
 };

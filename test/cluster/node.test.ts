@@ -1,0 +1,399 @@
+/**
+ * Real pods: what a user does with kubectl, and what happens then. One node, one
+ * installation; the tests follow one another as a user's steps do.
+ */
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { afterAll, beforeAll, describe, onTestFailed, test } from "vitest";
+import { nodeObstacles } from "../../infra/cluster/mod.ts";
+import { waitFor } from "../../lib/testing/mod.ts";
+import {
+  type NodeMesh,
+  processesOf,
+  root,
+  startNodeMesh,
+} from "./support/node_mesh.ts";
+
+const obstacles = await nodeObstacles();
+if (obstacles.length > 0) {
+  console.error(`No pods can run here: ${obstacles.join("; ")}`);
+}
+
+const overlay = `${root}k8s/overlays/dev`;
+const model = "quetzal-demo";
+const minutes = 60_000;
+
+let mesh: NodeMesh;
+
+describe.skipIf(obstacles.length > 0)("a node with pods", () => {
+  beforeAll(async () => {
+    mesh = await startNodeMesh();
+  });
+  afterAll(async () => {
+    await mesh?.[Symbol.asyncDispose]();
+  });
+
+  test(
+    "one kubectl apply installs a mesh that answers, from no worker at all",
+    async () => {
+      explainFailure();
+      const startMs = performance.now();
+      const sinceStart = () => (performance.now() - startMs) / 1_000;
+      await mesh.kubectl("apply", "-k", overlay);
+      await until(
+        "the seeded Model",
+        () => mesh.field(`model/${model}`, "{.status.state}"),
+      );
+      equal(await replicas(), 0);
+      const first = await waitFor(tryToAsk, {
+        what: "the first answer",
+        timeoutMs: 4 * minutes,
+        intervalMs: 250,
+      });
+      const seconds = sinceStart();
+      console.log(
+        `install to first answer: ${seconds.toFixed(1)} s (goal 90 s)`,
+      );
+      ok(first.usage.completion_tokens > 0);
+      equal(await replicas(), 1);
+      ok(seconds < 180, `${seconds} s`);
+    },
+    6 * minutes,
+  );
+
+  test("every pod of the installation becomes ready", async () => {
+    explainFailure();
+    for (
+      const name of [
+        "quetzal-router",
+        "quetzal-autoscaler",
+        "quetzal-dashboard",
+      ]
+    ) {
+      await mesh.kubectl(
+        "rollout",
+        "status",
+        `deployment/${name}`,
+        "--timeout=120s",
+      );
+    }
+    await mesh.kubectl(
+      "rollout",
+      "status",
+      "statefulset/quetzal-nats",
+      "--timeout=120s",
+    );
+    await mesh.kubectl(
+      "wait",
+      "--for=condition=complete",
+      "job/quetzal-seed",
+      "--timeout=60s",
+    );
+  }, 5 * minutes);
+
+  test("pods are nobody, without a shell, on a file system they cannot write", async () => {
+    explainFailure();
+    const [pod] = await workerPods();
+    const [pid] = processesOf(pod.uid);
+    const { readFileSync, existsSync } = await import("node:fs");
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    match(status, /^Uid:\s+65532\s/m);
+    match(status, /^CapEff:\s+0+$/m);
+    match(status, /^NoNewPrivs:\s+1$/m);
+    match(status, /^Seccomp:\s+2$/m);
+    match(
+      readFileSync(`/proc/${pid}/mounts`, "utf8"),
+      /^overlay \/ overlay ro,/m,
+    );
+    equal(existsSync(`/proc/${pid}/root/bin/sh`), false);
+  });
+
+  test("kubectl get models says how the model is", async () => {
+    explainFailure();
+    await until(
+      "a running model",
+      async () =>
+        await mesh.field(`model/${model}`, "{.status.state}") === "Running",
+    );
+    const table = await mesh.kubectl("get", "models");
+    console.log(table.trimEnd());
+    match(table, /^NAME +STATE +READY +POOL/);
+    match(table, /^quetzal-demo +Running +1\/1 +demo/m);
+  }, 2 * minutes);
+
+  test(
+    "more requests than one worker should have bring a second pod",
+    async () => {
+      explainFailure();
+      // Four each is what a worker should have; more than eight would only be slower.
+      using load = keepAsking(7);
+      await until("two ready workers", async () => await readyReplicas() === 2);
+      await until(
+        "the model on both",
+        async () =>
+          await mesh.field(`model/${model}`, "{.status.served}") === "2",
+      );
+      deepEqual(load.failures(), []);
+    },
+    5 * minutes,
+  );
+
+  test("a pod killed in mid-stream costs a pause, not a token", async () => {
+    explainFailure();
+    const question = { model, prompt: "Once upon a time", maxTokens: 600 };
+    const { text: undisturbed } = await mesh.ask(question);
+    const killed = await waitFor(() => killWhileStreaming(question), {
+      what: "a stream that was still running when its pod was killed",
+      timeoutMs: 2 * minutes,
+    });
+    equal(killed.text, undisturbed);
+    ok(killed.lengthAtKill < undisturbed.length * 0.8, "killed too late");
+    console.log(`longest pause: ${killed.pauseMs.toFixed(0)} ms`);
+  }, 4 * minutes);
+
+  test(
+    "nobody asks: the pool goes to zero, and a held request brings it back",
+    async () => {
+      explainFailure();
+      const quick = JSON.stringify({ spec: { scaling: { idleSeconds: 3 } } });
+      for (
+        const object of [
+          `model/${model}`,
+          "model/quetzal-draft",
+          "workerpool/demo",
+        ]
+      ) {
+        await mesh.kubectl("patch", object, "--type=merge", "--patch", quick);
+      }
+      await until(
+        "no worker",
+        async () => await replicas() === 0 && (await workerPods()).length === 0,
+        3 * minutes,
+      );
+      const startMs = performance.now();
+      const { usage } = await mesh.ask({
+        model,
+        prompt: "Hello",
+        maxTokens: 8,
+      });
+      ok(usage.completion_tokens > 0);
+      const seconds = ((performance.now() - startMs) / 1_000).toFixed(1);
+      const said = await mesh.field(`model/${model}`, "{.status.coldStart}");
+      console.log(
+        `cold start with a new pod: ${seconds} s; the Model says ${
+          said || "nothing yet"
+        }`,
+      );
+    },
+    8 * minutes,
+  );
+
+  test("another model joins the same pod", async () => {
+    explainFailure();
+    const { usage } = await mesh.ask({
+      model: "quetzal-draft",
+      prompt: "Hello",
+      maxTokens: 8,
+    });
+    ok(usage.completion_tokens > 0);
+  }, 5 * minutes);
+
+  test(
+    "a deleted Model is unknown, and its deleted pool leaves nothing",
+    async () => {
+      explainFailure();
+      await mesh.kubectl("delete", "model", model, "--timeout=120s");
+      const refusal = await waitFor(() =>
+        mesh.ask({ model, prompt: "Hello", maxTokens: 1 })
+          .then(() => undefined, (error: Error) => error.message)
+      );
+      match(refusal, /quetzal-demo/);
+      await mesh.kubectl(
+        "delete",
+        "models,workerpools",
+        "--all",
+        "--timeout=120s",
+      );
+      await until("nothing of the pool", async () => {
+        const left = await mesh.kubectl(
+          ...[
+            "get",
+            "deployments,services,configmaps,poddisruptionbudgets,pods",
+          ],
+          ...[
+            "-l",
+            "app.kubernetes.io/managed-by=quetzal-autoscaler",
+            "-o",
+            "name",
+          ],
+        );
+        return left === "" && (await workerPods()).length === 0;
+      });
+    },
+    6 * minutes,
+  );
+
+  test("kubectl delete takes the whole installation away", async () => {
+    await mesh.kubectl("delete", "-k", overlay, "--timeout=180s");
+    await until(
+      "no namespace",
+      async () =>
+        await mesh.cluster.kubectl(["get", "namespaces", "-o", "name"])
+          .then((names) => !names.includes("namespace/quetzal\n")),
+    );
+    const kinds = await mesh.cluster.kubectl([
+      "api-resources",
+      "--api-group=quetzal.dev",
+      "-o",
+      "name",
+    ]);
+    equal(kinds, "");
+  }, 5 * minutes);
+});
+
+/** Puts the state of the mesh beside the error of a test that failed. */
+function explainFailure(): void {
+  onTestFailed(async () => console.error(await mesh.describe()));
+}
+
+/** Polls slowly: kubectl takes a fifth of a second of a core. */
+function until(
+  what: string,
+  probe: () => Promise<unknown>,
+  timeoutMs = 2 * minutes,
+): Promise<unknown> {
+  return waitFor(probe, { what, timeoutMs, intervalMs: 500 });
+}
+
+async function tryToAsk() {
+  try {
+    return await mesh.ask({ model, prompt: "Hello", maxTokens: 8 });
+  } catch {
+    // No router yet, or none that knows the model: the wait goes on.
+    return undefined;
+  }
+}
+
+async function replicas(): Promise<number> {
+  return Number(
+    await mesh.field("deployment/demo-workers", "{.spec.replicas}"),
+  );
+}
+
+async function readyReplicas(): Promise<number> {
+  return Number(
+    await mesh.field("deployment/demo-workers", "{.status.readyReplicas}"),
+  );
+}
+
+interface WorkerPod {
+  readonly name: string;
+  readonly uid: string;
+  readonly address: string;
+}
+
+async function workerPods(): Promise<WorkerPod[]> {
+  const { items } = JSON.parse(
+    await mesh.kubectl(
+      "get",
+      "pods",
+      "-l",
+      "quetzal.dev/pool=demo",
+      "-o",
+      "json",
+    ),
+  ) as {
+    items: {
+      metadata: { name: string; uid: string };
+      status: { podIP: string };
+    }[];
+  };
+  return items.map(({ metadata, status }) => ({
+    ...metadata,
+    address: status.podIP,
+  }));
+}
+
+/** Requests that follow one another on so many lines, until disposed. */
+function keepAsking(lines: number) {
+  const stop = new AbortController();
+  const failures: string[] = [];
+  const line = async (index: number) => {
+    while (!stop.signal.aborted) {
+      await mesh.ask({
+        model,
+        prompt: `Story number ${index}:`,
+        maxTokens: 200,
+        signal: stop.signal,
+      }).catch((error: Error) => {
+        if (!stop.signal.aborted) failures.push(error.message);
+      });
+    }
+  };
+  for (let index = 0; index < lines; index++) void line(index);
+  return {
+    failures: () => failures,
+    [Symbol.dispose]: () => stop.abort(),
+  };
+}
+
+interface KilledStream {
+  readonly text: string;
+  /** Characters that had come when the worker was killed. */
+  readonly lengthAtKill: number;
+  /** Longest time between two pieces of text. */
+  readonly pauseMs: number;
+}
+
+/** Kills the worker that runs the stream; `undefined` when the stream was quicker. */
+async function killWhileStreaming(
+  question: { model: string; prompt: string; maxTokens: number },
+): Promise<KilledStream | undefined> {
+  const pods = await workerPods();
+  let killedAtMs: number | undefined;
+  let lengthAtKill = 0;
+  let lastMs = 0;
+  let pauseMs = 0;
+  let deltas = 0;
+  let text = "";
+  const kill = async () => {
+    const busy = await firstOf(pods, isBusy);
+    const pid = busy && processesOf(busy.uid)[0];
+    if (pid === undefined) return;
+    process.kill(pid, "SIGKILL");
+    killedAtMs = performance.now();
+    lengthAtKill = text.length;
+  };
+  let killing: Promise<void> | undefined;
+  await mesh.ask({
+    ...question,
+    onText(part) {
+      const nowMs = performance.now();
+      if (deltas++ > 0) pauseMs = Math.max(pauseMs, nowMs - lastMs);
+      lastMs = nowMs;
+      text += part;
+      if (deltas === 3) killing = kill();
+    },
+  });
+  await killing;
+  if (killedAtMs === undefined || lengthAtKill >= text.length * 0.8) {
+    return undefined;
+  }
+  return { text, lengthAtKill, pauseMs };
+}
+
+async function firstOf<T>(
+  items: readonly T[],
+  fits: (item: T) => Promise<boolean>,
+): Promise<T | undefined> {
+  const found = await Promise.all(items.map(fits));
+  return items[found.indexOf(true)];
+}
+
+/** By its own metrics it runs a sequence. */
+async function isBusy({ address }: WorkerPod): Promise<boolean> {
+  const response = await fetch(`http://${address}:9464/metrics`);
+  const running = (await response.text()).split("\n")
+    .filter((line) => line.startsWith("quetzal:num_requests_running{"))
+    .map((line) => Number(line.split(" ").at(-1)));
+  return running.some((count) => count > 0);
+}
