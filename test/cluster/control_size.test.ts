@@ -106,7 +106,7 @@ test("another cold start over what is reconciled writes nothing", async () => {
     name: "autoscaler-b",
   });
   await controller.leads();
-  await waitFor(() => controller.log.includes('"blind":false'), {
+  await waitFor(() => controller.log.includes('"sight":"clear"'), {
     timeoutMs: 60_000,
   });
   await waitFor(

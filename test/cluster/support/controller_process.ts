@@ -42,6 +42,8 @@ export async function startController(
     stdio: ["ignore", "ignore", "pipe"],
     env: {
       ...process.env,
+      // As in its image: memory matters more than the last bit of speed.
+      DENO_V8_FLAGS: "--optimize-for-size,--max-semi-space-size=2",
       QUETZAL_AUTOSCALER_NAMESPACE: namespace,
       QUETZAL_AUTOSCALER_KUBECONFIG: kubeconfig,
       QUETZAL_AUTOSCALER_PORT: "0",
