@@ -61,7 +61,11 @@ test(
         `${(controller.cpuMs() / 1_000).toFixed(1)} s of processor time, ` +
         `${await written()} writes`,
     );
-    ok(doneMs - startMs <= 20_000, `it took ${seconds(doneMs - startMs)} s`);
+    // The time on the clock is a matter of what else the machine does: it is printed.
+    ok(
+      controller.cpuMs() <= 20_000,
+      `it took ${controller.cpuMs()} ms of a core`,
+    );
   },
   240_000,
 );

@@ -64,7 +64,7 @@ export async function startController(
       }
       return Number(/"port":(\d+).*listens/.exec(log)?.[1]) || undefined;
     },
-    { what: "the autoscaler's port", timeoutMs: 30_000 },
+    { what: "the autoscaler's port", timeoutMs: 120_000 },
   );
   return {
     name,
