@@ -17,3 +17,4 @@ export {
 } from "./node_cluster.ts";
 export { addresses } from "./node/addresses.ts";
 export { nodeObstacles } from "./node/obstacles.ts";
+export { nodeLeftovers } from "./node/leftovers.ts";

@@ -7,13 +7,18 @@ import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { runProgram } from "../../process/mod.ts";
-import { containerdSocket, runFolder } from "./addresses.ts";
+import {
+  containerdSocket,
+  namespaceFile,
+  namespaceName,
+  runFolder,
+} from "./addresses.ts";
 import { cgroupProcesses, removeCgroups } from "./cgroups.ts";
 import {
   type KernelSettings,
   restoreKernelSettings,
 } from "./kernel_settings.ts";
-import { removeNetwork } from "./network.ts";
+import { podNamespaces, removeNetwork } from "./network.ts";
 
 /** Once kubelet and containerd are gone: ends pods, removes mounts, namespace, control groups. */
 export async function removeLeftovers(
@@ -42,6 +47,20 @@ export async function removeLeftovers(
   ) {
     rmSync(join(folder, name), { recursive: true, force: true });
   }
+}
+
+/** What of a node is on this machine, in words; nothing once it is removed. */
+export async function nodeLeftovers(): Promise<string[]> {
+  const pids = [...shims(), ...cgroupProcesses()];
+  const namespaces = [
+    ...(existsSync(namespaceFile) ? [namespaceName] : []),
+    ...await podNamespaces(),
+  ];
+  return [
+    ...pids.map((pid) => `process ${pid}`),
+    ...namespaces.map((name) => `network namespace ${name}`),
+    ...mountsBelow(runFolder).map((path) => `mount ${path}`),
+  ];
 }
 
 const patienceMs = 10_000;
@@ -86,12 +105,14 @@ function kill(pid: number): void {
 }
 
 async function unmountBelow(folder: string): Promise<void> {
-  if (!existsSync(folder)) return;
-  const mounts = readFileSync("/proc/mounts", "utf8").split("\n")
-    .map((line) => line.split(" ")[1] ?? "")
-    .filter((path) => path.startsWith(`${folder}/`));
   // The last mounted lie on top of the others.
-  for (const path of mounts.reverse()) {
+  for (const path of mountsBelow(folder).reverse()) {
     await runProgram("umount", ["--lazy", path]);
   }
+}
+
+function mountsBelow(folder: string): string[] {
+  return readFileSync("/proc/mounts", "utf8").split("\n")
+    .map((line) => line.split(" ")[1] ?? "")
+    .filter((path) => path.startsWith(`${folder}/`));
 }

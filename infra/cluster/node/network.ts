@@ -39,9 +39,15 @@ export async function createNetwork(): Promise<void> {
   for (const range of [addresses.podRange, addresses.serviceRange]) {
     await ip(`route add ${range} via ${addresses.node} dev ${hostLink}`);
   }
-  await inside("sysctl -qw net.ipv4.ip_forward=1");
+  await setInside("net/ipv4/ip_forward", "1");
   // Services reach pods of the same bridge only when its frames pass iptables.
-  await inside("sysctl -qw net.bridge.bridge-nf-call-iptables=1");
+  await setInside("net/bridge/bridge-nf-call-iptables", "1");
+}
+
+/** A setting of the namespace's own network. */
+function setInside(name: string, value: string): Promise<void> {
+  const script = `echo ${value} > /proc/sys/${name}`;
+  return run([...inNamespace, "sh", "-c", script], `set ${name}`);
 }
 
 /** The link and its routes go with the namespace; pods have namespaces of their own. */
@@ -54,7 +60,7 @@ export async function removeNetwork(): Promise<void> {
 }
 
 /** Those with an address of our pods: another runtime on this machine names its own alike. */
-async function podNamespaces(): Promise<string[]> {
+export async function podNamespaces(): Promise<string[]> {
   const folder = dirname(namespaceFile);
   if (!existsSync(folder)) return [];
   const ours: string[] = [];

@@ -10,6 +10,9 @@ const trial = "quetzal-trial";
  */
 export async function nodeObstacles(): Promise<string[]> {
   if (process.getuid?.() !== 0) return ["a node needs root"];
+  // Parts of the kernel, on a machine that has them as modules; else nothing to do.
+  await runProgram("modprobe", ["--all", "overlay", "br_netfilter"])
+    .catch(() => {});
   const trials: [what: string, command: string][] = [
     ["network namespaces", `ip netns add ${trial}`],
     [

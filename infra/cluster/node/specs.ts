@@ -64,8 +64,6 @@ function kubeletCommand(
     healthzBindAddress: "127.0.0.1",
     // The disk of a machine that builds and tests is fuller than a server's.
     evictionHard: { "memory.available": "100Mi" },
-    // Restarts of a crashing pod are not what tests wait for.
-    serializeImagePulls: false,
   });
   return [
     kubelet,
