@@ -191,6 +191,7 @@ test("nothing is decided while NATS is away, and held requests count as soon as 
     "workerpools",
     "calm",
     (object) => conditionOf(object, "SignalsFresh")?.status === "False",
+    60_000,
   );
   equal(conditionOf(stale, "SignalsFresh")?.reason, "NatsUnreachable");
   const downMs = Date.now();

@@ -12,7 +12,7 @@ export interface MeshViewOptions {
   readonly nowMs: () => number;
   /** After a (re)connection nothing is believed for this long; 3,000 unless set. */
   readonly settleMs?: number;
-  /** Blind for longer than this is an outage; 10,000 unless set. */
+  /** Blind for longer than this is an outage; 20,000 unless set. */
   readonly outageMs?: number;
   /** Whether there is such a model: names come from requests. All are known unless set. */
   readonly knows?: (model: string) => boolean;
@@ -40,7 +40,7 @@ export class MeshView {
   constructor(options: MeshViewOptions) {
     this.#options = {
       settleMs: 3_000,
-      outageMs: 10_000,
+      outageMs: 20_000,
       knows: () => true,
       onWake: () => {},
       onWorker: () => {},

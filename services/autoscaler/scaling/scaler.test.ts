@@ -152,7 +152,7 @@ test("the cold start is measured from the first wake to a worker that serves", a
   equal(scaler.viewOf("m")?.lastWake?.tookMs, 4_000);
 });
 
-test("nothing is decided before it has listened for a while", async () => {
+test("nothing is decided before it has listened for a while", () => {
   const { bus, scaler, pools, advance } = world({ settleMs: 3_000 });
   scaler.setPool("p", pool({ scaling: { replicasMax: 2, idleSeconds: 0 } }), 2);
   scaler.setModel("m", model({ idleSeconds: 0 }), { weightBytes: 0 });
