@@ -12,8 +12,6 @@ export default defineConfig({
     ],
     // They need a Kubernetes: `deno task test:cluster`.
     exclude: ["**/node_modules/**", "test/cluster/**"],
-    // They want a Kubernetes: `deno task test:cluster`.
-    exclude: ["node_modules/**", "test/cluster/**"],
     testTimeout: 30_000,
     hookTimeout: 60_000,
   },

@@ -70,7 +70,7 @@ export class Controller {
   readonly #addresses = new Map<string, string>();
   readonly #signatures = new Map<string, string>();
   #context: Context | undefined;
-  #blind: boolean | undefined;
+  #sight: MeshView["sight"] | undefined;
   #isSynced = false;
 
   constructor(options: ControllerOptions) {
@@ -80,6 +80,7 @@ export class Controller {
     this.#mesh = new MeshView({
       nowMs: this.#now,
       settleMs: options.settleMs ?? 3_000,
+      knows: (model) => this.#knows(model),
       onWake: (message) => this.#hearWake(message),
       onWorker: (change) => this.#hearWorker(change),
       onEntry: (model) => this.#hearEntry(model),
@@ -223,11 +224,14 @@ export class Controller {
 
   #tick(): void {
     const { metrics, log } = this.#options;
-    const blind = this.#mesh.isBlind();
-    if (blind !== this.#blind) {
-      this.#blind = blind;
-      metrics.blind.set(blind ? 1 : 0);
-      log.info({ blind }, blind ? "Decides nothing: NATS is away" : "Decides");
+    const { sight } = this.#mesh;
+    if (sight !== this.#sight) {
+      this.#sight = sight;
+      metrics.blind.set(sight === "clear" ? 0 : 1);
+      log.info(
+        { sight },
+        sight === "clear" ? "Decides" : "Decides nothing: NATS is away",
+      );
       this.#enqueueAll();
     }
     this.#scaler.tick();
@@ -318,7 +322,12 @@ export class Controller {
     if (pool) this.#enqueue(`pool/${pool}`);
   }
 
+  #knows(model: string): boolean {
+    return this.#context?.informers.models.get(model) !== undefined;
+  }
+
   #hearWake({ model }: WakeMessage): void {
+    if (!this.#knows(model)) return;
     this.#wakeAtMs = this.#now();
     this.#scaler.wake(model);
     this.#enqueue(`model/${model}`);

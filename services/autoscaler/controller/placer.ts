@@ -91,7 +91,7 @@ export class Placer implements Disposable {
     const { nowMs, onDone } = this.#options;
     const startedMs = nowMs();
     try {
-      if (this.#stop.signal.aborted) return;
+      if (this.#stop.signal.aborted) return this.#settle(worker, model);
       await this.#call(action);
       this.#settle(worker, model);
       onDone(action, nowMs() - startedMs);

@@ -169,6 +169,10 @@ async function writeStatus(
 ): Promise<void> {
   const { informers, scaler, mesh, placer, decisions, writer } = context;
   const { name, generation = 0, deletionTimestamp } = model.metadata;
+  const { sight } = mesh;
+  const isTold = model.status?.observedGeneration === generation;
+  // What we would say of it now is only that we do not know yet.
+  if (sight === "settling" && isTold && faults.length === 0) return;
   const status = planModelStatus({
     before: model.status ?? {},
     generation,
@@ -180,7 +184,7 @@ async function writeStatus(
     view: scaler.viewOf(name),
     progress: placer.progressOf(name),
     decisions: decisions.of(`model/${name}`),
-    blind: mesh.isBlind(),
+    blind: sight === "outage",
     nowMs: context.wallMs(),
   });
   const written = await writer.status(modelType, model, { ...status });

@@ -213,6 +213,10 @@ async function writeStatus(
 ): Promise<void> {
   const { informers, scaler, mesh, pods, decisions, writer } = context;
   const { name, generation = 0 } = pool.metadata;
+  const { sight } = mesh;
+  const isTold = pool.status?.observedGeneration === generation;
+  // What we would say of its workers now is only that we do not know yet.
+  if (sight === "settling" && isTold && faults.length === 0) return;
   const own = new Set(pods.of(name).map((pod) => pod.name));
   const { wanted = 0, reason = "steady" } = scaler.poolWanted(name) ?? {};
   const known = [...context.conflicts.get(name)?.values() ?? []].flat();
@@ -232,7 +236,7 @@ async function writeStatus(
       spec?.pool === name || spec?.prefillPool === name
     ).length,
     decisions: decisions.of(`pool/${name}`),
-    blind: mesh.isBlind(),
+    blind: sight === "outage",
     nowMs: context.wallMs(),
   });
   const written = await writer.status(poolType, pool, { ...status });

@@ -88,7 +88,8 @@ export class Applier {
       return settled.wishHash === wishHash && settled.liveHash === liveHash;
     }
     const before = live.metadata.annotations?.[hashAnnotation];
-    if (before !== wishHash || !contains(live, desired)) return false;
+    const { apiVersion: _apiVersion, kind: _kind, ...wish } = desired;
+    if (before !== wishHash || !contains(live, wish)) return false;
     this.#settled.set(key, { wishHash, liveHash });
     return true;
   }
@@ -141,7 +142,14 @@ function withHash(desired: KubeObject, hash: string): KubeObject {
 function contentHash(object: KubeObject): string {
   const { labels, annotations, ownerReferences, finalizers, uid } =
     object.metadata;
-  const { status: _status, metadata: _metadata, ...content } = object;
+  // Lists of the API server leave out version and kind of their items.
+  const {
+    status: _status,
+    metadata: _metadata,
+    apiVersion: _apiVersion,
+    kind: _kind,
+    ...content
+  } = object;
   // Written by the deployment controller, not part of anyone's wish.
   const { "deployment.kubernetes.io/revision": _revision, ...notes } =
     annotations ?? {};

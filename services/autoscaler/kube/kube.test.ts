@@ -241,6 +241,27 @@ test("apply() sends nothing while wish and object are as they were", async () =>
   equal((await applier.apply({ ...request, live: drifted })).kind, "applied");
 });
 
+test("an applier that starts afresh sends nothing for what an earlier one applied", async () => {
+  const first = scriptedKube([(request: { body?: unknown }) => request.body]);
+  const applied = await new Applier({ client: first, manager: "us" }).apply({
+    type: resourceTypes.deployment,
+    desired: deployment,
+    live: undefined,
+  });
+  ok(applied.kind === "applied");
+  // Items of a list have neither version nor kind, and what the server adds.
+  const { apiVersion: _apiVersion, kind: _kind, ...item } = applied.object;
+  const live = { ...item, status: { replicas: 1 } };
+  const second = scriptedKube([new Error("nothing is to be sent")]);
+  const applier = new Applier({ client: second, manager: "us" });
+  const outcome = await applier.apply({
+    type: resourceTypes.deployment,
+    desired: deployment,
+    live,
+  });
+  equal(outcome.kind, "unchanged");
+});
+
 test("apply() leaves fields that others own, and says whose", async () => {
   const conflict = new KubeError({
     code: 409,

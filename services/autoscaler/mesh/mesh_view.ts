@@ -12,14 +12,15 @@ export interface MeshViewOptions {
   readonly nowMs: () => number;
   /** After a (re)connection nothing is believed for this long; 3,000 unless set. */
   readonly settleMs?: number;
+  /** Blind for longer than this is an outage; 20,000 unless set. */
+  readonly outageMs?: number;
+  /** Whether there is such a model: names come from requests. All are known unless set. */
+  readonly knows?: (model: string) => boolean;
   readonly onWake?: (message: WakeMessage) => void;
   readonly onWorker?: (change: WorkerChange) => void;
   /** What routers know of a model changed. */
   readonly onEntry?: (model: string) => void;
 }
-
-/** Models that routers may speak of; names come from requests. */
-const modelsMax = 10_000;
 
 /**
  * What the mesh says of itself over NATS: workers, traffic, wakes.
@@ -34,10 +35,13 @@ export class MeshView {
   readonly #entries = new Map<string, ModelEntry>();
   #bus: Bus | undefined;
   #connectedSinceMs: number | undefined;
+  #sawAtMs: number | undefined;
 
   constructor(options: MeshViewOptions) {
     this.#options = {
       settleMs: 3_000,
+      outageMs: 20_000,
+      knows: () => true,
       onWake: () => {},
       onWorker: () => {},
       onEntry: () => {},
@@ -88,6 +92,18 @@ export class MeshView {
     return nowMs - this.#connectedSinceMs < this.#options.settleMs;
   }
 
+  /** How well we see: a start or a hiccup is `settling`, and worth no word to anybody. */
+  get sight(): "clear" | "settling" | "outage" {
+    const nowMs = this.#options.nowMs();
+    this.#sawAtMs ??= nowMs;
+    if (!this.isBlind()) {
+      this.#sawAtMs = nowMs;
+      return "clear";
+    }
+    const isOutage = nowMs - this.#sawAtMs > this.#options.outageMs;
+    return isOutage ? "outage" : "settling";
+  }
+
   workers(): readonly WorkerRecord[] {
     return [...this.#workers.values()];
   }
@@ -111,10 +127,10 @@ export class MeshView {
     this.#entries.delete(model);
   }
 
-  /** `undefined` when more names were heard than any installation has models. */
+  /** `undefined` for a model that is not known. */
   traffic(model: string): ModelTraffic | undefined {
     const known = this.#traffic.get(model);
-    if (known || this.#traffic.size >= modelsMax) return known;
+    if (known || !this.#options.knows(model)) return known;
     const traffic = new ModelTraffic();
     this.#traffic.set(model, traffic);
     return traffic;

@@ -153,6 +153,10 @@ export class Scaler {
       entry.policy = policy;
       if (!keepsState) entry.state = policy.initialState(copies, nowMs);
       entry.decidedAtMs = -Infinity;
+      // What was settled under the old spec need not be under the new one.
+      if (entry.decision) {
+        entry.decision = { ...entry.decision, settled: false };
+      }
       entry.failure = undefined;
       entry.bytes = Math.max(entry.bytes, sizeOf(spec));
       return;
@@ -523,8 +527,9 @@ function unplacedBytes(
   wishes: readonly { readonly entry: ModelEntry }[],
   workers: readonly PoolWorker[],
 ): number {
+  // Without any worker nothing was tried: the plan itself brings the first.
   const homeless = wishes.filter(({ entry }) => entry.unplaced);
-  if (homeless.length === 0) return 0;
+  if (homeless.length === 0 || !workers.some(isUsable)) return 0;
   const starting = Math.max(0, wanted - workers.filter(isUsable).length);
   const each = bytesPerWorker(spec, workers);
   // One worker on its way with no known limit takes them all.

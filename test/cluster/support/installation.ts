@@ -65,7 +65,7 @@ export async function install(
     );
   const controller = await startAnother();
   await controller.leads();
-  await waitFor(() => controller.log.includes('"blind":false'), {
+  await waitFor(() => controller.log.includes('"sight":"clear"'), {
     what: "the controller to hear the mesh",
     timeoutMs: 20_000,
   });
