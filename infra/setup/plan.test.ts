@@ -59,14 +59,14 @@ const cases: {
     label: "gets the emulation of AVX-512 where it can",
     profile: "test",
     facts: { ...root, hasSimde: false },
-    steps: ["debian", "addon"],
+    steps: ["debian", "addon", "gpu"],
     packages: ["libsimde-dev"],
   },
   {
     label: "gets the browser that tests drive",
     profile: "test",
     facts: { ...root, hasChromium: false },
-    steps: ["debian", "addon"],
+    steps: ["debian", "addon", "gpu"],
     packages: ["chromium"],
   },
   {
@@ -79,13 +79,13 @@ const cases: {
     label: "does without the emulation where it cannot",
     profile: "test",
     facts: { hasSimde: false },
-    steps: ["addon"],
+    steps: ["addon", "gpu"],
   },
   {
     label: "gets llama.cpp",
     profile: "test",
     facts: { parityCurrent: false },
-    steps: ["addon", "parity"],
+    steps: ["addon", "gpu", "parity"],
   },
   {
     label: "leaves llama.cpp out",

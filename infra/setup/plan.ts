@@ -25,7 +25,7 @@ export interface Facts {
   };
 }
 
-export type StepName = "npm" | "debian" | "addon" | "parity";
+export type StepName = "npm" | "debian" | "addon" | "gpu" | "parity";
 
 /** What each set-up is for, and what it needs. */
 export const profiles = {
@@ -33,10 +33,11 @@ export const profiles = {
   kernels: needing({}),
   /** To run the mesh. */
   up: needing({ nats: true, addon: true }),
-  /** To run every test: some ask llama.cpp, some emulate AVX-512, some need a browser. */
+  /** To run every test: some ask llama.cpp, some emulate hardware, some need a browser. */
   test: needing({
     nats: true,
     addon: true,
+    emulatedGpu: true,
     parity: true,
     simde: true,
     chromium: true,
@@ -54,6 +55,7 @@ export type Profile = keyof typeof profiles;
 interface Needs {
   readonly nats: boolean;
   readonly addon: boolean;
+  readonly emulatedGpu: boolean;
   readonly parity: boolean;
   readonly simde: boolean;
   readonly chromium: boolean;
@@ -64,6 +66,7 @@ function needing(those: Partial<Needs>): Needs {
   return {
     nats: false,
     addon: false,
+    emulatedGpu: false,
     parity: false,
     simde: false,
     chromium: false,
@@ -119,6 +122,7 @@ export function planSetup(profile: Profile, facts: Facts): Plan {
     debian: debianPackages.length > 0,
     // The builder itself knows, and quickly, whether there is something to do.
     addon: needs.addon,
+    gpu: needs.emulatedGpu,
     parity: parityDue,
   };
   const steps = (Object.keys(due) as StepName[]).filter((name) => due[name]);

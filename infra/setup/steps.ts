@@ -25,6 +25,7 @@ export const steps: Readonly<Record<StepName, SetupStep>> = {
   npm: { title: "npm packages", run: installNpmPackages },
   debian: { title: "Debian packages", run: installDebianPackages },
   addon: { title: "native addon", run: buildAddon },
+  gpu: { title: "emulated GPU", run: buildEmulatedGpu },
   parity: { title: "llama.cpp for parity tests", run: installParity },
 };
 
@@ -86,6 +87,13 @@ async function buildAddon({ detail }: StepContext) {
     onProgress: (done, total, what) => detail(`${done} of ${total}: ${what}`),
   });
   return built ? "compiled" : "up to date";
+}
+
+async function buildEmulatedGpu({ detail }: StepContext) {
+  const { buildEmulation } = await import("../../kernels/cuda/build.ts");
+  await buildEmulation((done, total, what) =>
+    detail(`${done} of ${total}: ${what}`)
+  );
 }
 
 async function installParity({ root, detail }: StepContext) {
