@@ -11,7 +11,6 @@ import { makeBatch } from "./testing/batches.ts";
 import { readOut, testNative, withModel } from "./testing/models.ts";
 import {
   allWeightTypes,
-  encodeWeight,
   fromHalf,
   isQuantized,
   Random,
