@@ -1,5 +1,6 @@
 import { z } from "zod";
 import {
+  arrivalSamplesMax,
   type KvDump,
   type KvEvent,
   type ModelEntry,
@@ -96,6 +97,8 @@ export const schemas = {
     running: count,
     promptTokens: count,
     generatedTokens: count,
+    samples: z.array(z.object({ offsetMs: rate, promptTokens: count }))
+      .max(arrivalSamplesMax).readonly().optional(),
   }) satisfies z.ZodType<TrafficReport>,
   wake: z.object({
     routerId: name,

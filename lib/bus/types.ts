@@ -93,7 +93,21 @@ export interface TrafficReport {
   readonly running: number;
   readonly promptTokens: number;
   readonly generatedTokens: number;
+  /**
+   * When and with how many prompt tokens requests arrived, the first ones of a busy window:
+   * what a replay needs that the sums have lost. Absent from routers that do not say.
+   */
+  readonly samples?: readonly ArrivalSample[];
 }
+
+export interface ArrivalSample {
+  /** Since the window began. */
+  readonly offsetMs: number;
+  readonly promptTokens: number;
+}
+
+/** Samples in one report: 2 KiB at most. */
+export const arrivalSamplesMax = 64;
 
 /** `mesh.wake.<model>`: requests are held and no worker serves the model. */
 export interface WakeMessage {

@@ -234,9 +234,12 @@ export class ModelHost implements AsyncDisposable {
     const { models } = this.#options;
     const { admission } = served;
     models.startDrain(served);
+    const endMs = performance.now() + bound.ms;
     const late = AbortSignal.timeout(Math.max(0, bound.ms));
     await admission.whenIdle(AbortSignal.any([late, bound.signal]));
-    if (admission.running > 0 && !late.aborted && isGone(bound.signal)) {
+    // By the clock: a timer that is late on a busy machine must not undo an unload.
+    const isEarly = performance.now() < endMs;
+    if (admission.running > 0 && isEarly && isGone(bound.signal)) {
       models.reopen(served);
       bound.signal.throwIfAborted();
     }

@@ -22,6 +22,8 @@ export interface SimRequest {
   promptTokens: number;
   /** Tokens still to generate. */
   outputTokens: number;
+  /** How much longer its prompt takes than by its tokens; see the profile. */
+  readonly prefillFactor: number;
   firstTokenMs: number;
   /** Virtual time of the worker at which it is done. */
   doneAtToken: number;
@@ -56,13 +58,8 @@ export class GpuWorker implements WorkerView {
   version = 0;
   busyMs = 0;
   readonly residents = new Map<number, Resident>();
-
-  #tokens = 0;
-  #cycleMs = 0;
+  readonly #lanes: ReadonlyMap<number, Lane> | Lane;
   #updatedMs = 0;
-  #headLeftMs = 0;
-  #prefills: SimRequest[] = [];
-  #decodes: SimRequest[] = [];
 
   constructor(
     readonly id: number,
@@ -72,8 +69,19 @@ export class GpuWorker implements WorkerView {
     readonly prefillShare: number,
     /** The model whose pod it is for life; absent in a pool. */
     readonly pod: number | undefined,
+    /** Models whose engines run side by side on cores of their own; else all share. */
+    sideBySide: readonly number[] = [],
   ) {
     this.dedicatedTo = pod;
+    const lane = () =>
+      new Lane(
+        prefillShare,
+        this.residents,
+        (resident, nowMs) => this.#leave(resident, nowMs),
+      );
+    this.#lanes = sideBySide.length === 0
+      ? lane()
+      : new Map(sideBySide.map((model) => [model, lane()]));
   }
 
   addResident(model: number, modelClass: ModelClass, nowMs: number): Resident {
@@ -104,22 +112,16 @@ export class GpuWorker implements WorkerView {
     this.advance(nowMs);
     resident.sequences++;
     this.sequences++;
-    if (this.#prefills.length === 0) {
-      this.#headLeftMs = prefillWorkMs(request, resident);
-    }
-    this.#prefills.push(request);
+    this.#laneOf(request.model).start(request, resident);
   }
 
   /** When the next prefill or decode ends, as things are. */
   nextEventMs(): number {
-    const { prefillRate, tokenRate } = this.#rates();
-    const prefill = this.#prefills.length
-      ? this.#headLeftMs / prefillRate
-      : Infinity;
-    const decode = this.#decodes.length
-      ? (this.#decodes[0].doneAtToken - this.#tokens) / tokenRate
-      : Infinity;
-    return this.#updatedMs + Math.max(0, Math.min(prefill, decode));
+    let soonestMs = Infinity;
+    for (const lane of this.#all()) {
+      soonestMs = Math.min(soonestMs, lane.nextEventInMs());
+    }
+    return this.#updatedMs + Math.max(0, soonestMs);
   }
 
   /** Moves the clocks to now. */
@@ -127,15 +129,78 @@ export class GpuWorker implements WorkerView {
     const elapsedMs = nowMs - this.#updatedMs;
     this.#updatedMs = nowMs;
     if (elapsedMs <= 0 || this.sequences === 0) return;
-    const { prefillRate, tokenRate } = this.#rates();
     this.busyMs += elapsedMs;
-    this.#tokens += elapsedMs * tokenRate;
-    if (this.#prefills.length) this.#headLeftMs -= elapsedMs * prefillRate;
+    for (const lane of this.#all()) lane.advance(elapsedMs);
   }
 
   /** Advances to now and reports what ended. */
   run(nowMs: number, events: WorkerEvents): void {
     this.advance(nowMs);
+    for (const lane of this.#all()) lane.run(nowMs, events);
+  }
+
+  /** Takes every request off, as a crash does; tokens emitted become prompt. */
+  crash(nowMs: number): SimRequest[] {
+    this.advance(nowMs);
+    const lost = [...this.#all()].flatMap((lane) => lane.crash());
+    this.sequences = 0;
+    return lost.sort((a, b) => a.arrivedMs - b.arrivedMs);
+  }
+
+  #laneOf(model: number): Lane {
+    return this.#lanes instanceof Lane ? this.#lanes : this.#lanes.get(model)!;
+  }
+
+  #all(): Iterable<Lane> {
+    return this.#lanes instanceof Lane ? [this.#lanes] : this.#lanes.values();
+  }
+
+  #leave(resident: Resident, nowMs: number): void {
+    resident.sequences--;
+    resident.lastUsedMs = nowMs;
+    this.sequences--;
+  }
+}
+
+/** What runs one prefill at a time and one batch of decodes: a GPU, or an engine's own cores. */
+class Lane {
+  #tokens = 0;
+  #cycleMs = 0;
+  #headLeftMs = 0;
+  #prefills: SimRequest[] = [];
+  #decodes: SimRequest[] = [];
+
+  constructor(
+    readonly prefillShare: number,
+    readonly residents: ReadonlyMap<number, Resident>,
+    readonly onLeave: (resident: Resident, nowMs: number) => void,
+  ) {}
+
+  start(request: SimRequest, resident: Resident): void {
+    if (this.#prefills.length === 0) {
+      this.#headLeftMs = prefillWorkMs(request, resident);
+    }
+    this.#prefills.push(request);
+  }
+
+  nextEventInMs(): number {
+    const { prefillRate, tokenRate } = this.#rates();
+    const prefill = this.#prefills.length
+      ? this.#headLeftMs / prefillRate
+      : Infinity;
+    const decode = this.#decodes.length
+      ? (this.#decodes[0].doneAtToken - this.#tokens) / tokenRate
+      : Infinity;
+    return Math.min(prefill, decode);
+  }
+
+  advance(elapsedMs: number): void {
+    const { prefillRate, tokenRate } = this.#rates();
+    this.#tokens += elapsedMs * tokenRate;
+    if (this.#prefills.length) this.#headLeftMs -= elapsedMs * prefillRate;
+  }
+
+  run(nowMs: number, events: WorkerEvents): void {
     while (this.#prefills.length && this.#headLeftMs <= 1e-6) {
       this.#finishPrefill(nowMs, events);
     }
@@ -147,14 +212,12 @@ export class GpuWorker implements WorkerView {
       const resident = this.residents.get(request.model)!;
       resident.decoding--;
       this.#addCycle(resident, -1);
-      this.#leave(resident, nowMs);
+      this.onLeave(resident, nowMs);
       events.done(request, nowMs);
     }
   }
 
-  /** Takes every request off, as a crash does; tokens emitted become prompt. */
-  crash(nowMs: number): SimRequest[] {
-    this.advance(nowMs);
+  crash(): SimRequest[] {
     for (const request of this.#decodes) {
       const emitted = Math.floor(this.#tokens - request.joinedAtToken);
       request.promptTokens += emitted;
@@ -163,9 +226,8 @@ export class GpuWorker implements WorkerView {
     const lost = [...this.#decodes, ...this.#prefills];
     this.#decodes = [];
     this.#prefills = [];
-    this.sequences = 0;
     this.#cycleMs = 0;
-    return lost.sort((a, b) => a.arrivedMs - b.arrivedMs);
+    return lost;
   }
 
   #rates() {
@@ -191,7 +253,7 @@ export class GpuWorker implements WorkerView {
     events.firstToken(request, nowMs);
     request.outputTokens--;
     if (request.outputTokens <= 0) {
-      this.#leave(resident, nowMs);
+      this.onLeave(resident, nowMs);
       events.done(request, nowMs);
       return;
     }
@@ -200,12 +262,6 @@ export class GpuWorker implements WorkerView {
     request.joinedAtToken = this.#tokens;
     request.doneAtToken = this.#tokens + request.outputTokens;
     pushDone(this.#decodes, request);
-  }
-
-  #leave(resident: Resident, nowMs: number): void {
-    resident.sequences--;
-    resident.lastUsedMs = nowMs;
-    this.sequences--;
   }
 
   /** The cycle after one sequence of the model joined (1) or left (-1). */
@@ -223,7 +279,8 @@ export class GpuWorker implements WorkerView {
 }
 
 function prefillWorkMs(request: SimRequest, resident: Resident): number {
-  return (request.promptTokens / resident.class.prefillTokensPerS) * 1000;
+  return (request.promptTokens / resident.class.prefillTokensPerS) * 1000 *
+    request.prefillFactor;
 }
 
 function pushDone(heap: SimRequest[], request: SimRequest): void {

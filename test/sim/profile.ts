@@ -70,8 +70,15 @@ const profileSchema = z.strictObject({
   ttftTargetMs: positive,
   /** Time to first token outside the worker: HTTP, tokenizing, routing, one step. */
   overheadMs: nonNegative.default(0),
+  /**
+   * A prompt takes its time times one of these, drawn anew for each: the spread of a real
+   * machine, measured on prompts that waited for nobody.
+   */
+  prefillFactors: z.array(nonNegative).min(1).default([1]),
   /** A shared worker with every model loaded is there when the trace begins. */
   startLoaded: z.boolean().default(false),
+  /** Engines of a worker run side by side, each model's on cores of its own. */
+  sideBySide: z.boolean().default(false),
   /** Replicas each model has when the trace begins. */
   startReplicas: z.int().nonnegative(),
   lengths,

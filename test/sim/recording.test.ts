@@ -1,5 +1,5 @@
 import { deepEqual, equal } from "node:assert/strict";
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "vitest";
@@ -61,5 +61,29 @@ test("what the bus says is recorded, and read back as a trace", async () => {
     { atMs: 250, model: 0, promptTokens: 15, outputTokens: 20 },
     { atMs: 750, model: 0, promptTokens: 15, outputTokens: 20 },
     { atMs: 2_500, model: 1, promptTokens: 7, outputTokens: 5 },
+  ]);
+});
+
+test("sampled arrivals are replayed as they were, the others behind them", () => {
+  const path = join(mkdtempSync(join(tmpdir(), "recording-")), "r.jsonl");
+  const samples = [
+    { offsetMs: 10, promptTokens: 300 },
+    { offsetMs: 200, promptTokens: 20 },
+  ];
+  const message = report({ arrivals: 4, promptTokens: 420, samples });
+  const line = { kind: "traffic", atMs: 1_000, message };
+  writeFileSync(path, `${JSON.stringify(line)}\n`);
+  const trace = readTrace(path, {
+    seed: "1",
+    rateScale: 1,
+    arrivals: "thin",
+    limitMs: Infinity,
+  });
+  const requests = [...{ [Symbol.iterator]: () => trace.requests() }];
+  deepEqual(requests.map(({ atMs, promptTokens }) => [atMs, promptTokens]), [
+    [10, 300],
+    [200, 20],
+    [400, 50],
+    [800, 50],
   ]);
 });

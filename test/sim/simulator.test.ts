@@ -52,9 +52,44 @@ describe("one GPU", () => {
     model: 0,
     promptTokens,
     outputTokens,
+    prefillFactor: 1,
     firstTokenMs: -1,
     doneAtToken: 0,
     joinedAtToken: 0,
+  });
+
+  test("engines side by side do not wait for one another's prompts, shared ones do", () => {
+    const firstTokens = (sideBySide: number[]) => {
+      const worker = new GpuWorker(
+        0,
+        node,
+        0,
+        80e9,
+        0.5,
+        undefined,
+        sideBySide,
+      );
+      for (const model of [0, 1]) {
+        const resident = worker.addResident(model, modelClass, 0);
+        worker.start({ ...request(1_000, 1), model }, resident, 0);
+      }
+      const times: number[] = [];
+      const events = {
+        firstToken: (_: SimRequest, nowMs: number) => times.push(nowMs),
+        done() {},
+      };
+      while (worker.sequences > 0) worker.run(worker.nextEventMs(), events);
+      return times;
+    };
+    deepEqual(firstTokens([]), [100, 200]);
+    deepEqual(firstTokens([0, 1]), [100, 100]);
+  });
+
+  test("a prompt takes its time times its factor", () => {
+    const worker = new GpuWorker(0, node, 0, 80e9, 0.5, undefined);
+    const resident = worker.addResident(0, modelClass, 0);
+    worker.start({ ...request(1_000, 1), prefillFactor: 2.5 }, resident, 0);
+    equal(worker.nextEventMs(), 250);
   });
 
   function run(requests: readonly SimRequest[]) {

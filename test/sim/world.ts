@@ -56,6 +56,7 @@ export class World implements WorkerEvents {
   readonly #heap = createEventHeap<WorldEvent>();
   readonly #random: Random;
   readonly #lengths: Random;
+  readonly #factors: Random;
   #workerIds = 0;
 
   constructor(
@@ -66,6 +67,7 @@ export class World implements WorkerEvents {
   ) {
     this.#random = createRandom(`${seed}/failures`);
     this.#lengths = createRandom(`${seed}/lengths`);
+    this.#factors = createRandom(`${seed}/factors`);
     this.nodes = createNodes(profile);
     this.models = trace.models.map((name, id) => ({
       id,
@@ -130,6 +132,7 @@ export class World implements WorkerEvents {
         lengths.outputLogDeviation,
         lengths.outputTokensMax,
       ),
+      prefillFactor: this.#drawFactor(),
       firstTokenMs: -1,
       doneAtToken: 0,
       joinedAtToken: 0,
@@ -154,6 +157,7 @@ export class World implements WorkerEvents {
       profile.weightsBytesPerGpu,
       profile.prefillShare,
       model?.id,
+      profile.sideBySide ? this.models.map(({ id }) => id) : [],
     );
     this.workers.set(worker.id, worker);
     this.measures.gpuTaken(this.nowMs, this.#gpuShare(model?.class));
@@ -401,6 +405,14 @@ export class World implements WorkerEvents {
   #nearest(node: ClusterNode, model: number): WeightsSource {
     if (node.hostModels.has(model)) return "host";
     return node.diskModels.has(model) ? "disk" : "network";
+  }
+
+  /** Without a spread nothing is drawn, so that other draws stay what they are. */
+  #drawFactor(): number {
+    const { prefillFactors } = this.profile;
+    if (prefillFactors.length === 1) return prefillFactors[0];
+    const index = Math.floor(this.#factors.next() * prefillFactors.length);
+    return prefillFactors[index];
   }
 
   #draw(logMean: number, deviation: number, max: number): number {

@@ -12,7 +12,10 @@ test("take() reports each active model once per window, then starts anew", () =>
     nowMs: () => nowMs,
   });
   deepEqual(meter.take(), []);
-  const sequences = [10, 20, 30].map((tokens) => meter.begin("m", tokens));
+  const sequences = [10, 20, 30].map((tokens) => {
+    nowMs += 100;
+    return meter.begin("m", tokens);
+  });
   held = 1;
   nowMs = 2_000;
   const zero = {
@@ -30,6 +33,11 @@ test("take() reports each active model once per window, then starts anew", () =>
     promptTokens: 60,
     held: 1,
     running: 2,
+    samples: [
+      { offsetMs: 100, promptTokens: 10 },
+      { offsetMs: 200, promptTokens: 20 },
+      { offsetMs: 300, promptTokens: 30 },
+    ],
   }]);
   held = 0;
   sequences[0].end(undefined, 7);
@@ -48,5 +56,20 @@ test("take() reports each active model once per window, then starts anew", () =>
     [0, 1, 1, 10, 0],
   );
   equal(report.windowMs, 500);
+  equal(report.samples, undefined);
   deepEqual(meter.take(), []);
+});
+
+test("a busy window tells of its first arrivals only", () => {
+  const meter = new TrafficMeter({
+    routerId: "r",
+    heldCount: () => 0,
+    nowMs: () => 0,
+  });
+  for (let i = 0; i < 1_000; i++) meter.begin("m", i);
+  const [{ arrivals, samples }] = meter.take();
+  equal(arrivals, 1_000);
+  deepEqual(samples?.map(({ promptTokens }) => promptTokens), [
+    ...Array(64).keys(),
+  ]);
 });

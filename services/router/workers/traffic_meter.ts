@@ -1,4 +1,8 @@
-import type { TrafficReport } from "../../../lib/bus/types.ts";
+import {
+  type ArrivalSample,
+  arrivalSamplesMax,
+  type TrafficReport,
+} from "../../../lib/bus/types.ts";
 import { Code, type MeshError } from "../../../lib/errors/mesh_error.ts";
 
 export interface TrafficMeterOptions {
@@ -17,6 +21,7 @@ export interface TrafficEntry {
 export class TrafficMeter {
   readonly #options: TrafficMeterOptions;
   readonly #models = new Map<string, Counts>();
+  readonly #samples = new Map<string, ArrivalSample[]>();
   #sinceMs: number;
 
   constructor(options: TrafficMeterOptions) {
@@ -29,6 +34,7 @@ export class TrafficMeter {
     counts.arrivals++;
     counts.promptTokens += promptTokens;
     counts.running++;
+    this.#sample(model, promptTokens);
     return {
       end(failure, generatedTokens) {
         counts.running--;
@@ -53,6 +59,7 @@ export class TrafficMeter {
       const active = held > 0 ||
         Object.values(counts).some((value) => value > 0);
       if (!active) continue;
+      const samples = this.#samples.get(model);
       reports.push({
         routerId,
         model,
@@ -62,10 +69,20 @@ export class TrafficMeter {
         held,
         // Held ones count as running here until they end; the report tells them apart.
         running: Math.max(0, running - held),
+        ...(samples && { samples }),
       });
       Object.assign(counts, { ...zero, running });
     }
+    this.#samples.clear();
     return reports;
+  }
+
+  #sample(model: string, promptTokens: number): void {
+    let samples = this.#samples.get(model);
+    if (samples === undefined) this.#samples.set(model, samples = []);
+    if (samples.length >= arrivalSamplesMax) return;
+    const offsetMs = Math.max(0, this.#options.nowMs() - this.#sinceMs);
+    samples.push({ offsetMs, promptTokens });
   }
 
   #counts(model: string): Counts {

@@ -3,13 +3,16 @@
  * another policy can be asked what it would have done with it.
  *
  * A traffic report says how many requests of a model arrived in its window and
- * how many tokens they had. Requests are spread evenly over the window, prompt
- * tokens evenly over the arrivals; output tokens are those per completion of
- * the whole recording, as a window's completions belong to earlier arrivals.
+ * how many tokens they had, and of the first ones when and how many each: those
+ * arrive as they did. The others are spread evenly over the rest of the window,
+ * and what is left of the prompt tokens evenly over them. Output tokens are those
+ * per completion of the whole recording, as a window's completions belong to
+ * earlier arrivals.
  */
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import type {
+  ArrivalSample,
   TrafficReport,
   WakeMessage,
   WorkerChange,
@@ -39,20 +42,31 @@ export function readRecording(path: string, limitMs: number): Trace {
   for (const report of reports) {
     const model = models.indexOf(report.model);
     const startMs = report.atMs - report.windowMs - firstMs;
-    for (let i = 0; i < report.arrivals; i++) {
+    for (const { offsetMs, promptTokens } of arrivalsOf(report)) {
       requests.push({
-        atMs: startMs + ((i + 0.5) / report.arrivals) * report.windowMs,
+        atMs: startMs + offsetMs,
         model,
-        promptTokens: Math.max(
-          1,
-          Math.round(report.promptTokens / report.arrivals),
-        ),
+        promptTokens: Math.max(1, promptTokens),
         outputTokens: outputs[model],
       });
     }
   }
   requests.sort((a, b) => a.atMs - b.atMs || a.model - b.model);
   return listTrace(basename(path), models, requests, limitMs);
+}
+
+function arrivalsOf(report: TrafficReport): ArrivalSample[] {
+  const { arrivals, windowMs } = report;
+  const samples = (report.samples ?? []).slice(0, arrivals);
+  const left = arrivals - samples.length;
+  const beginMs = left > 0 ? samples.at(-1)?.offsetMs ?? 0 : 0;
+  const sampled = samples.reduce((sum, each) => sum + each.promptTokens, 0);
+  const each = Math.round(Math.max(0, report.promptTokens - sampled) / left);
+  const others = Array.from({ length: left }, (_, i) => ({
+    offsetMs: beginMs + (i + 0.5) / left * Math.max(0, windowMs - beginMs),
+    promptTokens: each,
+  }));
+  return [...samples, ...others];
 }
 
 function outputTokensMean(
