@@ -2,6 +2,8 @@
 // word: the same shifts and masks work on all of them.
 #include "packed.h"
 
+#include <emmintrin.h>
+
 #include <cstring>
 
 namespace quetzal {
@@ -88,24 +90,34 @@ inline Codes codesOf(WeightType type, const uint8_t* in, int j) {
   }
 }
 
-void orWord(uint8_t* p, uint32_t bits) {
-  const uint32_t word = wordAt(p) | bits;
-  std::memcpy(p, &word, 4);
-}
+void putWord(uint8_t* p, uint32_t word) { std::memcpy(p, &word, 4); }
 
-/// Writes the codes of one row of a panel; the planes start as zeros.
+/// Writes the codes of one row of a panel, whole words at a time.
 inline void putCodes(const PackedFormat& format, const Codes& codes, int64_t row, uint8_t* low,
-              uint8_t* high) {
-  for (int g = 0; g < 8; ++g) {
-    const uint32_t word = codes.words[g];
-    const int64_t at = row * 4;
-    if (format.lowBits == 8) std::memcpy(low + g * 64 + at, &word, 4);
-    if (format.lowBits == 4) orWord(low + g % 4 * 64 + at, (word & each(15)) << (g < 4 ? 0 : 4));
-    if (format.lowBits == 2) orWord(low + g / 4 * 64 + at, (word & each(3)) << 2 * (g % 4));
-    const uint32_t beyond = word >> format.lowBits;
-    if (format.highBits == 1) orWord(high + at, (beyond & each(1)) << g);
-    if (format.highBits == 2) orWord(high + g / 4 * 64 + at, (beyond & each(3)) << 2 * (g % 4));
+                     uint8_t* high) {
+  const uint32_t* words = codes.words;
+  uint8_t *lowAt = low + row * 4, *highAt = high + row * 4;
+  if (format.lowBits == 8) {
+    for (int g = 0; g < 8; ++g) putWord(lowAt + g * 64, words[g]);
+    return;
   }
+  if (format.lowBits == 4) {
+    for (int g = 0; g < 4; ++g) {
+      putWord(lowAt + g * 64, (words[g] & each(15)) | (words[g + 4] & each(15)) << 4);
+    }
+  }
+  uint32_t low2[2] = {}, high1 = 0, high2[2] = {};
+  for (int g = 0; g < 8; ++g) {
+    const uint32_t beyond = words[g] >> format.lowBits;
+    low2[g / 4] |= (words[g] & each(3)) << 2 * (g % 4);
+    high1 |= (beyond & each(1)) << g;
+    high2[g / 4] |= (beyond & each(3)) << 2 * (g % 4);
+  }
+  for (int half = 0; half < 2; ++half) {
+    if (format.lowBits == 2) putWord(lowAt + half * 64, low2[half]);
+    if (format.highBits == 2) putWord(highAt + half * 64, high2[half]);
+  }
+  if (format.highBits == 1) putWord(highAt, high1);
 }
 
 /// Six-bit scales and minimums of Q4_K and Q5_K.
@@ -184,24 +196,58 @@ void packQuantized(int64_t cols, int64_t count, const uint8_t* src, uint8_t* low
       const int64_t block = unit * blocksPerUnit + j;
       uint8_t* lowBlock = low + block * 64 * format.lowBits;
       uint8_t* highBlock = high + block * 64 * format.highBits;
-      std::memset(lowBlock, 0, 64 * format.lowBits);
-      std::memset(highBlock, 0, 64 * format.highBits);
       for (int64_t row = 0; row < count; ++row) {
         const uint8_t* in = src + row * bytes + unit * file.blockBytes;
         putCodes(format, codesOf(type, in, static_cast<int>(j)), row, lowBlock, highBlock);
+      }
+      for (int64_t row = count; row < panelWidth; ++row) {
+        putCodes(format, Codes{}, row, lowBlock, highBlock);
       }
     }
   }
 }
 
 template <typename T>
-void packPlain(int64_t cols, int64_t count, const uint8_t* src, uint8_t* dst) {
-  T* out = reinterpret_cast<T*>(dst);
+void packPlain(int64_t cols, int64_t count, const uint8_t* src, T* out) {
   for (int64_t k = 0; k < cols; ++k) {
     for (int64_t row = 0; row < panelWidth; ++row) {
       T value = 0;
       if (row < count) std::memcpy(&value, src + (row * cols + k) * sizeof(T), sizeof(T));
       out[k * panelWidth + row] = value;
+    }
+  }
+}
+
+/// Eight rows and eight columns of halves; `stride` in halves (SSE2, all x86-64 has it).
+inline void transposeHalves(const uint16_t* in, int64_t stride, uint16_t* out) {
+  __m128i a[8], b[8];
+  for (int i = 0; i < 8; ++i) {
+    a[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i * stride));
+  }
+  for (int i = 0; i < 4; ++i) {
+    b[2 * i] = _mm_unpacklo_epi16(a[2 * i], a[2 * i + 1]);
+    b[2 * i + 1] = _mm_unpackhi_epi16(a[2 * i], a[2 * i + 1]);
+  }
+  for (int i = 0; i < 2; ++i) {
+    for (int j = 0; j < 2; ++j) {
+      a[4 * i + 2 * j] = _mm_unpacklo_epi32(b[4 * i + j], b[4 * i + 2 + j]);
+      a[4 * i + 2 * j + 1] = _mm_unpackhi_epi32(b[4 * i + j], b[4 * i + 2 + j]);
+    }
+  }
+  for (int j = 0; j < 4; ++j) {
+    auto* to = reinterpret_cast<__m128i*>(out + 2 * j * panelWidth);
+    _mm_storeu_si128(to, _mm_unpacklo_epi64(a[j], a[4 + j]));
+    _mm_storeu_si128(to + 2, _mm_unpackhi_epi64(a[j], a[4 + j]));
+  }
+}
+
+/// F16 and BF16: as `packPlain`, by tiles of eight.
+void packHalves(int64_t cols, int64_t count, const uint8_t* src, uint16_t* out) {
+  const auto* in = reinterpret_cast<const uint16_t*>(src);
+  if (count < panelWidth || cols % 8 != 0) return packPlain(cols, count, src, out);
+  for (int64_t k = 0; k < cols; k += 8) {
+    for (int64_t row = 0; row < panelWidth; row += 8) {
+      transposeHalves(in + row * cols + k, cols, out + k * panelWidth + row);
     }
   }
 }
@@ -223,9 +269,9 @@ void packPanels(WeightType type, int64_t rows, int64_t cols, int64_t rowBegin, i
     const int64_t some = count - done < panelWidth ? count - done : panelWidth;
     const uint8_t* in = src + done * bytes;
     if (type == WeightType::f32) {
-      packPlain<uint32_t>(cols, some, in, dst + panel * panelWidth * bytes);
+      packPlain(cols, some, in, reinterpret_cast<uint32_t*>(dst + panel * panelWidth * bytes));
     } else if (!isQuantized(type)) {
-      packPlain<uint16_t>(cols, some, in, dst + panel * panelWidth * bytes);
+      packHalves(cols, some, in, reinterpret_cast<uint16_t*>(dst + panel * panelWidth * bytes));
     } else {
       const int64_t perBit = panelWidth * cols / 8;
       visitQuantized(type, [&](auto constant) {

@@ -35,7 +35,7 @@ struct PackedFormat {
   int64_t scaleBytes;
 };
 
-constexpr PackedFormat packedFormatOf(WeightType type) {
+static constexpr PackedFormat packedFormatOf(WeightType type) {
   switch (type) {
     case WeightType::q8_0: return {8, 0, 32, 32};
     case WeightType::q4_0:
@@ -59,7 +59,7 @@ struct PackedAreas {
   int64_t high, scales, end;
 };
 
-constexpr PackedAreas packedAreasOf(WeightType type, int64_t rows, int64_t cols) {
+static constexpr PackedAreas packedAreasOf(WeightType type, int64_t rows, int64_t cols) {
   const PackedFormat format = packedFormatOf(type);
   const int64_t panels = (rows + panelWidth - 1) / panelWidth;
   const int64_t perBit = panels * panelWidth * cols / 8;

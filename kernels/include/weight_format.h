@@ -69,7 +69,7 @@ static inline int64_t rowBytes(WeightType type, int64_t cols) {
 static inline const char* nameOf(WeightType type) { return formatOf(type).name; }
 
 /// Whether a value is scale * code - minimum, instead of scale * (code - constant).
-constexpr bool hasMinimum(WeightType type) {
+static constexpr bool hasMinimum(WeightType type) {
   return type == WeightType::q4_1 || type == WeightType::q5_1 || type == WeightType::q2_k ||
       type == WeightType::q4_k || type == WeightType::q5_k;
 }
