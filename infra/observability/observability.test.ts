@@ -237,8 +237,16 @@ test("the Jaeger manifest is a deployment and a service that fit together", () =
   equal(deployment.kind, "Deployment");
   equal(service.kind, "Service");
   const { template } = deployment.spec;
-  deepEqual(deployment.spec.selector.matchLabels, template.metadata.labels);
-  deepEqual(service.spec.selector, template.metadata.labels);
+  const { labels } = template.metadata;
+  for (
+    const selector of [
+      deployment.spec.selector.matchLabels,
+      service.spec.selector,
+    ]
+  ) {
+    ok(Object.keys(selector).length > 0);
+    deepEqual({ ...labels, ...selector }, labels);
+  }
   const [container] = template.spec.containers;
   const ports = new Map(
     container.ports.map((p: { name: string; containerPort: number }) => [
