@@ -31,7 +31,7 @@ test("parseConfig() reports every fault at once", () => {
       'QUETZAL_DECODE_PORT is "99999", expected 0..65535; ' +
       'QUETZAL_MODELS names "a" twice; ' +
       'QUETZAL_MODELS has "z", expected name=path; ' +
-      'QUETZAL_ISA is "mmx", expected one of ref, avx2, avx512; ' +
+      'QUETZAL_ISA is "mmx", expected one of ref, avx2, avx512, amx; ' +
       "QUETZAL_DECODE_PROT is unknown, known are QUETZAL_DECODE_PORT, " +
       "QUETZAL_DECODE_REMOTE_TOKENS_MIN, QUETZAL_DECODE_SLOW_READER, " +
       "QUETZAL_DECODE_TOKEN_WAIT, QUETZAL_DECODE_TOKEN_WAIT_BATCH",
