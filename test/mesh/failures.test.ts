@@ -18,8 +18,11 @@ async function start(options: MeshOptions): Promise<Mesh> {
 
 /** Long enough to be in mid-stream for a while. */
 const story = "Tell me a story about a fox named Pip.";
-/** Goes on behind its end, so that there is time to do harm. */
-const longAnswer = { content: story, max_tokens: 500, ignore_eos: true };
+/**
+ * Goes on behind its end, so that there is time to do harm: 900 tokens take a third of a
+ * second on a quick machine, and harm is prepared from the first piece on.
+ */
+const longAnswer = { content: story, max_tokens: 900, ignore_eos: true };
 /** Above the threshold under which decode computes a prompt itself. */
 const longStory = `${
   "Here is what happened before. Pip the fox lived near a quiet river. ".repeat(
@@ -38,7 +41,7 @@ test("kill -9 of the decode worker in mid-stream: the greedy text goes on unchan
     mesh,
     longAnswer,
     async (pieces) => {
-      if (pieces !== 20) return;
+      if (pieces !== 1) return;
       killed = await runningWorker(workers);
       await mesh.process(killed).kill("SIGKILL");
     },
@@ -75,7 +78,7 @@ test("a sampled stream that moves to another worker draws the same tokens", asyn
   const undisturbed = await ask(mesh, body);
   const workers = await decodeAddresses(mesh);
   const text = await streamText(mesh, body, async (pieces) => {
-    if (pieces === 15) {
+    if (pieces === 1) {
       await mesh.process(await runningWorker(workers)).kill("SIGKILL");
     }
   });
@@ -160,7 +163,7 @@ test("SIGTERM drains: running streams finish, the process ends with 0", async ()
     mesh,
     longAnswer,
     async (pieces) => {
-      if (pieces === 10) {
+      if (pieces === 1) {
         exit = mesh.process(await runningWorker(workers)).kill("SIGTERM");
       }
     },
