@@ -10,6 +10,7 @@ import { parseArgs } from "node:util";
 import { buildKernels } from "../../kernels/build.ts";
 import { loadNative } from "../../kernels/addon/mod.ts";
 import { createEngine, type Engine } from "../../lib/engine/mod.ts";
+import { greedy } from "../../lib/engine/testing/sequences.ts";
 
 interface Run {
   model: string;
@@ -38,21 +39,6 @@ process.env.QUETZAL_LIBCUDA = flags.library;
 if (flags.fatbin) process.env.QUETZAL_CUDA_KERNELS = flags.fatbin;
 
 const maxTokens = flags.quick ? 6 : 32;
-const sampling = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  seed: 0n,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: new Map(),
-  stopIds: [],
-  minTokens: 0,
-  topLogprobs: undefined,
-};
-
 async function decode(engine: Engine, sequence: number): Promise<number[]> {
   const ids: number[] = [];
   const events = engine.generate({
@@ -63,7 +49,7 @@ async function decode(engine: Engine, sequence: number): Promise<number[]> {
     ),
     emittedIds: new Int32Array(),
     maxTokens,
-    sampling,
+    sampling: greedy,
   }, { signal: new AbortController().signal });
   for await (const event of events) {
     if (event.kind === "tokens") ids.push(...event.tokens.map(({ id }) => id));

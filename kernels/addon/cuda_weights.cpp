@@ -71,16 +71,7 @@ void DeviceWeights::place() {
 Status DeviceWeights::load() {
   place();
   const OpenFile file(spec_.path.c_str());
-  if (file.fd < 0) {
-    return failure("Cannot load model %.300s: %s", spec_.path.c_str(), strerror(errno));
-  }
-  for (const WeightSpec& weight : spec_.weights) {
-    if (weight.offset + weight.bytes <= file.bytes) continue;
-    return failure("Cannot load weight %.200s: needs bytes %lld..%lld, the file has %lld",
-                   weight.name.c_str(), static_cast<long long>(weight.offset),
-                   static_cast<long long>(weight.offset + weight.bytes),
-                   static_cast<long long>(file.bytes));
-  }
+  QUETZAL_TRY(checkFile(spec_, file));
   QUETZAL_TRY(pool_.allocate(api_, bytes_, "weights"));
   std::vector<std::thread> helpers;
   try {

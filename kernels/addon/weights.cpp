@@ -28,6 +28,20 @@ OpenFile::~OpenFile() {
   if (fd >= 0) close(fd);
 }
 
+Status checkFile(const ModelSpec& spec, const OpenFile& file) {
+  if (file.fd < 0) {
+    return failure("Cannot load model %.300s: %s", spec.path.c_str(), strerror(errno));
+  }
+  for (const WeightSpec& weight : spec.weights) {
+    if (weight.offset + weight.bytes <= file.bytes) continue;
+    return failure("Cannot load weight %.200s: needs bytes %lld..%lld, the file has %lld",
+                   weight.name.c_str(), static_cast<long long>(weight.offset),
+                   static_cast<long long>(weight.offset + weight.bytes),
+                   static_cast<long long>(file.bytes));
+  }
+  return {};
+}
+
 uint64_t WeightReader::place() {
   uint64_t total = 0;
   for (size_t id = 0; id < spec_.weights.size(); ++id) {
@@ -50,16 +64,7 @@ uint64_t WeightReader::place() {
 
 Status WeightReader::read(uint8_t* memory) {
   const OpenFile file(spec_.path.c_str());
-  if (file.fd < 0) {
-    return failure("Cannot load model %.300s: %s", spec_.path.c_str(), strerror(errno));
-  }
-  for (const WeightSpec& weight : spec_.weights) {
-    if (weight.offset + weight.bytes <= file.bytes) continue;
-    return failure("Cannot load weight %.200s: needs bytes %lld..%lld, the file has %lld",
-                   weight.name.c_str(), static_cast<long long>(weight.offset),
-                   static_cast<long long>(weight.offset + weight.bytes),
-                   static_cast<long long>(file.bytes));
-  }
+  QUETZAL_TRY(checkFile(spec_, file));
   std::vector<std::thread> helpers;
   try {
     for (int64_t i = 1; i < spec_.threads && i < static_cast<int64_t>(jobs_.size()); ++i) {

@@ -17,6 +17,9 @@ struct OpenFile {
   int64_t bytes = 0;
 };
 
+/// Whether the file was opened, directly before, and holds all weights.
+Status checkFile(const ModelSpec& spec, const OpenFile& file);
+
 /// A run of rows of one weight.
 struct ReadJob {
   int32_t weight;

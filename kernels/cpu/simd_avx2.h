@@ -164,6 +164,10 @@ inline vb vbAnd(vb x, int mask) {
   return {_mm256_and_si256(x.a, m), _mm256_and_si256(x.b, m)};
 }
 inline vb vbOr(vb x, vb y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
+inline vb vbSub(vb x, int byte) {
+  const __m256i b = _mm256_set1_epi8(static_cast<char>(byte));
+  return {_mm256_sub_epi8(x.a, b), _mm256_sub_epi8(x.b, b)};
+}
 /// Bits move within pairs of bytes: mask what comes from the neighbour.
 template <int n>
 inline vb vbShiftLeft(vb x) {

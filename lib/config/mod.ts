@@ -6,6 +6,7 @@ export {
   readConfig,
 } from "./read_config.ts";
 export {
+  logLevels,
   natsUrlField,
   sharedSecrets,
   type TelemetryConfig,

@@ -12,7 +12,8 @@ export interface TelemetryConfig {
   readonly logPretty: boolean;
 }
 
-const logLevels = [
+/** What a service may log, most first. */
+export const logLevels = [
   "trace",
   "debug",
   "info",

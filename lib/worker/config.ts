@@ -1,7 +1,7 @@
 /** The settings that prefill and decode workers share. */
 import { availableParallelism, hostname, totalmem } from "node:os";
 import type { WorkerRole } from "../bus/types.ts";
-import type { ConfigReader } from "../config/mod.ts";
+import { type ConfigReader, logLevels } from "../config/mod.ts";
 import { type Backend, backends } from "../engine/backend.ts";
 import { type Isa, isas } from "../engine/native.ts";
 import { modelCacheDefault } from "../model_source/cache_folder.ts";
@@ -49,15 +49,6 @@ export interface EngineConfig {
   readonly runningMax: number | undefined;
   readonly waitingMax: number | undefined;
 }
-
-const logLevels = [
-  "trace",
-  "debug",
-  "info",
-  "warn",
-  "error",
-  "silent",
-] as const;
 
 export function readWorkerConfig(
   reader: ConfigReader,

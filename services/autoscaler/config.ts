@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { type Env, readConfig } from "../../lib/config/mod.ts";
+import { type Env, logLevels, readConfig } from "../../lib/config/mod.ts";
 
 export interface AutoscalerConfig {
   /** The one namespace whose Models and WorkerPools are ours. */
@@ -29,15 +29,6 @@ export interface AutoscalerConfig {
   readonly logLevel: typeof logLevels[number];
   readonly logPretty: boolean;
 }
-
-const logLevels = [
-  "trace",
-  "debug",
-  "info",
-  "warn",
-  "error",
-  "silent",
-] as const;
 
 const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 

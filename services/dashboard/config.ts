@@ -1,4 +1,4 @@
-import { type Env, readConfig } from "../../lib/config/mod.ts";
+import { type Env, logLevels, readConfig } from "../../lib/config/mod.ts";
 
 export interface DashboardConfig {
   readonly host: string;
@@ -117,15 +117,6 @@ export function parseConfig(env: Env): DashboardConfig {
 
 /** Guessed ten times a second for a year, 16 letters are safe. */
 const tokenLengthMin = 16;
-
-const logLevels = [
-  "trace",
-  "debug",
-  "info",
-  "warn",
-  "error",
-  "silent",
-] as const;
 
 function isLoopback(host: string): boolean {
   return /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/.test(host);

@@ -1,4 +1,4 @@
-import { type Env, readConfig } from "../../lib/config/mod.ts";
+import { type Env, logLevels, readConfig } from "../../lib/config/mod.ts";
 import { modelCacheDefault } from "../../lib/model_source/mod.ts";
 import { type PolicyName, policyNames } from "./policies/mod.ts";
 
@@ -53,15 +53,6 @@ export interface ModelFile {
   readonly name: string;
   readonly path: string;
 }
-
-const logLevels = [
-  "trace",
-  "debug",
-  "info",
-  "warn",
-  "error",
-  "silent",
-] as const;
 
 const port = [0, 65_535] as const;
 const second = 1_000;

@@ -12,20 +12,13 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loadNative } from "../../kernels/addon/mod.ts";
-import {
-  blockTokens,
-  createEngine,
-  type Native,
-  openModel,
-} from "../../lib/engine/mod.ts";
+import { createEngine, type Native } from "../../lib/engine/mod.ts";
 import { run } from "../../lib/engine/testing/sequences.ts";
 import { referenceNative } from "../../lib/engine/testing/reference_native.ts";
-import {
-  forcedLogits,
-  forcedLogprobs,
-} from "../../lib/engine/testing/teacher_forcing.ts";
+import { forcedLogits } from "../../lib/engine/testing/teacher_forcing.ts";
 import { readGguf } from "../../lib/gguf/mod.ts";
 import { createTokenizer } from "../../lib/tokenizer/mod.ts";
+import { loadForced } from "./forced_model.ts";
 import { type GreedyAnswer, type Oracle, startOracle } from "./oracle.ts";
 
 const answerTokens = 64;
@@ -192,7 +185,11 @@ async function exactBest(
   path: string,
   ids: readonly number[],
 ): Promise<number> {
-  const { model, vocabSize } = await load(referenceNative, path, ids.length);
+  const { model, vocabSize } = await loadForced(
+    referenceNative,
+    path,
+    ids.length,
+  );
   const rows = await forcedLogits(model, ids, vocabSize);
   await model.close();
   const last = rows[ids.length - 1];
@@ -222,8 +219,8 @@ async function compareForced(
   answerMax: number,
 ) {
   const lengthMax = Math.max(...texts.map(({ ids }) => ids.length));
-  const ours = await load(native, path, lengthMax);
-  const interpreter = await load(referenceNative, path, lengthMax);
+  const ours = await loadForced(native, path, lengthMax);
+  const interpreter = await loadForced(referenceNative, path, lengthMax);
   const answers = new Differences();
   const prompts = new Differences();
   const exact = new Differences();
@@ -264,30 +261,6 @@ async function compareForced(
     await interpreter.model.close();
   }
   return { answers, prompts, exact, oracleExact, beyond };
-}
-
-async function load(code: Native, path: string, tokensMax: number) {
-  const { graph } = openModel(readGguf(path));
-  const model = await code.loadModel({
-    path,
-    isa: code.isasSupported.at(-1)!,
-    threads: 2,
-    weights: graph.weights,
-    program: graph.program,
-    kv: {
-      ...graph.kv,
-      blockTokens,
-      blocks: Math.ceil(tokensMax / blockTokens),
-    },
-    rowsMax: tokensMax,
-    outRowsMax: tokensMax,
-  });
-  return {
-    model,
-    vocabSize: graph.vocabSize,
-    logprobs: (ids: readonly number[]) =>
-      forcedLogprobs(model, ids, graph.vocabSize),
-  };
 }
 
 class Differences {

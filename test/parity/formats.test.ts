@@ -12,11 +12,11 @@ import { join } from "node:path";
 import process from "node:process";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loadNative } from "../../kernels/addon/mod.ts";
-import { blockTokens, type Native, openModel } from "../../lib/engine/mod.ts";
+import type { Native } from "../../lib/engine/mod.ts";
 import { referenceNative } from "../../lib/engine/testing/reference_native.ts";
-import { forcedLogprobs } from "../../lib/engine/testing/teacher_forcing.ts";
-import { dequantizedTypes, RandomWords, readGguf } from "../../lib/gguf/mod.ts";
+import { dequantizedTypes, RandomWords } from "../../lib/gguf/mod.ts";
 import { writeRandomModel } from "../load/random_model.ts";
+import { loadForced } from "./forced_model.ts";
 import { type Oracle, startOracle } from "./oracle.ts";
 
 let oracle: Oracle;
@@ -83,21 +83,11 @@ async function logprobs(
   path: string,
   ids: readonly number[],
 ): Promise<number[]> {
-  const { graph } = openModel(readGguf(path));
-  const model = await code.loadModel({
-    path,
-    isa: code.isasSupported.at(-1)!,
-    threads: 2,
-    weights: graph.weights,
-    program: graph.program,
-    kv: { ...graph.kv, blockTokens, blocks: 4 },
-    rowsMax: 64,
-    outRowsMax: 64,
-  });
+  const forced = await loadForced(code, path, ids.length);
   try {
-    return await forcedLogprobs(model, ids, graph.vocabSize);
+    return await forced.logprobs(ids);
   } finally {
-    await model.close();
+    await forced.model.close();
   }
 }
 
