@@ -1,4 +1,5 @@
-/** The images, in one table. What `debian` and `tree` mean is in `rootfs.ts`. */
+/** The images, in one table. The layers are made in `layers.ts`. */
+import { bunEnv } from "../local/runtime.ts";
 
 export interface ImageSpec {
   /** Without registry and tag. */
@@ -33,6 +34,7 @@ const meshEnv = {
   QUETZAL_HOST: "0.0.0.0",
   HOME: "/tmp",
   NODE_ENV: "production",
+  ...bunEnv,
   // Bun keeps transpiled sources here; the root file system is read-only.
   BUN_RUNTIME_TRANSPILER_CACHE_PATH: "/tmp/bun",
 };

@@ -163,11 +163,15 @@ function telemetryEnv(
 
 function serviceCommand(
   service: string,
-  { root, runtime: { program, args } }: MeshPlace,
+  { root, runtime }: MeshPlace,
   env: Readonly<Record<string, string>>,
 ) {
   const main = join(root, "services", service, "main.ts");
-  return { program, args: [...args, main], env };
+  return {
+    program: runtime.program,
+    args: [...runtime.args, main],
+    env: { ...runtime.env, ...env },
+  };
 }
 
 /** Below the supervisor's patience of 5 s. */

@@ -1,11 +1,18 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
+/**
+ * For every Bun that runs a service. Its last compiler (FTL) goes on compiling event loops
+ * over and over without making them faster: docs/benchmarks/mesh.md.
+ */
+export const bunEnv = { BUN_JSC_useFTLJIT: "0" } as const;
+
 export interface Runtime {
   readonly name: "bun" | "deno";
   readonly program: string;
   /** Before the file to run. */
   readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
   /** Why it is not the one one would expect. */
   readonly note?: string;
 }
@@ -28,6 +35,7 @@ export function chooseRuntime(
     program: denoProgram,
     // Without --cached-only it asks the registry about packages that are there.
     args: ["run", "-A", "--cached-only"],
+    env: {},
   } as const;
   if (wanted === "deno") return deno;
   if (bunProgram === undefined) {
@@ -42,7 +50,7 @@ export function chooseRuntime(
       note: "This CPU has no AVX2, which Bun needs: Deno runs the services",
     };
   }
-  return { name: "bun", program: bunProgram, args: [] };
+  return { name: "bun", program: bunProgram, args: [], env: bunEnv };
 }
 
 export function readRuntimeFacts(root: string): RuntimeFacts {

@@ -2,6 +2,8 @@ import type { TokenStream } from "./types.ts";
 
 export interface TokenStreamOptions {
   bytesOf: (id: number) => Uint8Array;
+  /** The text of a token whose bytes are whole characters; most are. */
+  textOf: (id: number) => string | undefined;
   /** Drop one space at the very beginning: SPM encoding put it there. */
   dropSpace: boolean;
 }
@@ -12,17 +14,23 @@ export interface TokenStreamOptions {
  * it does over the whole text, so the pieces always join to the decoded whole.
  */
 export function createTokenStream(
-  { bytesOf, dropSpace }: TokenStreamOptions,
+  { bytesOf, textOf, dropSpace }: TokenStreamOptions,
 ): TokenStream {
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   let atStart = dropSpace;
+  /** Nothing is held back, so that a whole token needs no decoder. */
+  let isEmpty = true;
   return {
     push(id) {
+      const text = textOf(id);
+      if (isEmpty && !atStart && text !== undefined) return text;
       let bytes = bytesOf(id);
       if (atStart && bytes.length > 0) {
         if (bytes[0] === 0x20) bytes = bytes.subarray(1);
         atStart = false;
       }
+      // Whole characters end one that was cut; bytes may begin another.
+      if (bytes.length > 0) isEmpty = text !== undefined;
       return decoder.decode(bytes, { stream: true });
     },
     end: () => decoder.decode(),

@@ -85,6 +85,7 @@ function assemble(parts: Parts, addsEos: boolean): ModelTokenizer {
   const special = createSpecialTokens(vocabulary);
   const addsBos = parts.addsBos && vocabulary.bosId !== undefined;
   const pieces = new Map<number, Uint8Array>();
+  const texts = new Map<number, string | undefined>();
   const none = new Uint8Array(0);
 
   function encode(text: string, options: EncodeOptions = {}): Int32Array {
@@ -126,9 +127,21 @@ function assemble(parts: Parts, addsEos: boolean): ModelTokenizer {
     return bytes;
   }
 
+  /** Undefined where the bytes are not whole characters. */
+  function wholeTextOf(
+    id: number,
+    options: { special?: boolean },
+  ): string | undefined {
+    const bytes = tokenBytes(id, options);
+    if (bytes === none) return "";
+    if (!texts.has(id)) texts.set(id, wholeText(bytes));
+    return texts.get(id);
+  }
+
   const stream = (options: DecodeOptions = {}) =>
     createTokenStream({
       bytesOf: (id) => tokenBytes(id, options),
+      textOf: (id) => wholeTextOf(id, options),
       dropSpace: model.addsSpace && !options.continues,
     });
 
@@ -154,6 +167,15 @@ function assemble(parts: Parts, addsEos: boolean): ModelTokenizer {
 }
 
 const utf8 = new TextEncoder();
+const strictUtf8 = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
+
+function wholeText(bytes: Uint8Array): string | undefined {
+  try {
+    return strictUtf8.decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
 
 /** Special tokens are spelled as they are; a byte token is its byte. */
 function rawBytes({ vocabulary, model }: Parts, id: number): Uint8Array {

@@ -42,7 +42,7 @@ export function parseConfig(env: Env): DecodeConfig {
       100,
       600_000,
     ], 10_000),
-    tokenWaitMs: reader.durationMs("QUETZAL_DECODE_TOKEN_WAIT", [0, 1_000], 20),
+    tokenWaitMs: reader.durationMs("QUETZAL_DECODE_TOKEN_WAIT", [0, 1_000], 40),
     tokenWaitBatch: reader.integer("QUETZAL_DECODE_TOKEN_WAIT_BATCH", [
       2,
       4_096,

@@ -33,11 +33,15 @@ function setUp(options = { everyMs: 20, batchMin: 16 }) {
   };
 }
 
-const tokens = (id: number, batchSize: number): SequenceEvent => ({
+const tokens = (
+  id: number,
+  batchSize: number,
+  stepUs = 5,
+): SequenceEvent => ({
   kind: "tokens",
   tokens: [{ id, logprob: undefined, top: [] }],
   batchSize,
-  stepUs: 5,
+  stepUs,
 });
 const finished: SequenceEvent = {
   kind: "finished",
@@ -79,6 +83,13 @@ test("an end, and a step of few, take along what waits", () => {
   deepEqual(sent.slice(2), ["a:2", "a:finished", "b:2", "b:3"]);
   vi.advanceTimersByTime(100);
   equal(sent.length, 6);
+});
+
+test("tokens of a step slower than the wait leave at once", () => {
+  const { sent, sequence } = setUp();
+  const a = sequence("a");
+  for (let id = 1; id < 4; id++) a.write(tokens(id, 64, 20_000));
+  deepEqual(sent, ["a:1", "a:2", "a:3"]);
 });
 
 test("a sequence that was cut sends nothing more", () => {

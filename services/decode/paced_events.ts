@@ -5,7 +5,8 @@
  * beside the token itself. With one sequence nobody notices; with 64 they take half the
  * time of a small model's step. So when a step ran for many sequences its tokens wait for
  * those of the next ones, at most `everyMs`, and leave in one message per sequence, all
- * sequences in one turn of the event loop. First tokens, ends and errors never wait.
+ * sequences in one turn of the event loop. First tokens, ends and errors never wait, nor
+ * do tokens of steps so slow that no other would come in that time.
  */
 import type { DecodeEvent } from "../../proto/gen/quetzal/v1/decode.ts";
 import type { EngineToken, SequenceEvent } from "../../lib/engine/types.ts";
@@ -29,9 +30,9 @@ export class Pacer implements Disposable {
     this.#options = options;
   }
 
-  waits(batchSize: number): boolean {
+  waits({ batchSize, stepUs }: StepFacts): boolean {
     const { everyMs, batchMin } = this.#options;
-    return everyMs > 0 && batchSize >= batchMin;
+    return batchSize >= batchMin && stepUs < everyMs * 1_000;
   }
 
   hold(events: PacedEvents): void {
@@ -55,6 +56,9 @@ export class Pacer implements Disposable {
     this.#holding.clear();
   }
 }
+
+/** Of the step that brought a token. */
+type StepFacts = Pick<TokensEvent, "batchSize" | "stepUs">;
 
 type TokensEvent = Extract<SequenceEvent, { kind: "tokens" }>;
 
@@ -82,7 +86,7 @@ export class PacedEvents implements Disposable {
   /** As `RpcSink.write()`. */
   write(event: SequenceEvent): Promise<void> | undefined {
     const waits = event.kind === "tokens" && !this.#isFirst &&
-      this.#pacer.waits(event.batchSize);
+      this.#pacer.waits(event);
     if (!waits) {
       this.flush();
       if (event.kind === "tokens") this.#isFirst = false;

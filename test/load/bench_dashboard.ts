@@ -9,6 +9,7 @@ import { availableParallelism, cpus, loadavg } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { bunEnv } from "../../infra/local/runtime.ts";
 import { freePort, tempDir, waitFor } from "../../lib/testing/mod.ts";
 import type {
   StoreState,
@@ -134,6 +135,7 @@ async function startDashboard(data: string) {
   ], {
     env: {
       ...process.env,
+      ...bunEnv,
       QUETZAL_DASHBOARD_PORT: `${port}`,
       QUETZAL_DASHBOARD_DATA: data,
       QUETZAL_DASHBOARD_RETENTION_SIZE: "64GiB",

@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
+import { bunEnv } from "../../infra/local/runtime.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 export const demoPath = `${root}models/quetzal-demo-q8_0.gguf`;
@@ -31,6 +32,8 @@ export async function runProbe(
   ];
   const { stdout } = await promisify(execFile)(bun, args, {
     maxBuffer: 64 << 20,
+    // The engine in the probe runs as the one in the mesh does.
+    env: { ...process.env, ...bunEnv },
   });
   return JSON.parse(stdout);
 }

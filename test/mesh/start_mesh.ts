@@ -2,6 +2,7 @@
 import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Child, startChild } from "../../infra/local/child.ts";
+import { bunEnv } from "../../infra/local/runtime.ts";
 import { callUnary, connect } from "../../lib/rpc/mod.ts";
 import { InferenceClient } from "../../proto/gen/quetzal/v1/inference.ts";
 import { freePort, startNats, tempDir } from "../../lib/testing/mod.ts";
@@ -150,12 +151,12 @@ function startProcess(
   { role, name, runtime, env, folder }: ProcessOptions,
 ): MeshProcess {
   const main = join(root, `services/${role}/main.ts`);
-  const [program, args] = runtime === "bun"
-    ? [bun, [main]]
-    : [denoPath(), ["run", "-A", "--cached-only", main]];
+  const [program, args, runtimeEnv] = runtime === "bun"
+    ? [bun, [main], bunEnv]
+    : [denoPath(), ["run", "-A", "--cached-only", main], {}];
   const logPath = join(folder, `${name}.log`);
   writeFileSync(logPath, "");
-  const command = { program, args, env };
+  const command = { program, args, env: { ...runtimeEnv, ...env } };
   const takeLine = (line: string) => appendFileSync(logPath, `${line}\n`);
   let child: Child = startChild(command, takeLine);
   return {
