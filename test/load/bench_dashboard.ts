@@ -15,11 +15,11 @@ import type {
   StoreState,
   TraceList,
 } from "../../services/dashboard/api_types.ts";
-import { startMesh } from "../mesh/start_mesh.ts";
-import { meshGenerator } from "./generator.ts";
+import { cpuSeconds, memoryMb } from "./process_figures.ts";
+import { cachedRandomModel } from "./random_model.ts";
 import { range, type Spread, spread } from "./sample.ts";
 import { makeBatches, renew } from "./span_flood.ts";
-import { freshPrompt } from "./timing.ts";
+import { measureTracing } from "./tracing_cost.ts";
 
 const help =
   `deno task bench:dashboard [--json] [--spans N] [--searches N] [--pairs N]
@@ -51,7 +51,20 @@ const pacedSeconds = 30;
 const note = (line: string) => console.error(line);
 
 note("measuring tracing off and on, in turn ...");
-const path = await measurePath(Number(values.pairs));
+const pairs = Number(values.pairs);
+const small = { name: "quetzal-demo", streams: 16, pairs, warmUps: 4 };
+const tracing = {
+  /** A token costs this model so little that nothing weighs more beside it. */
+  demo: await measureTracing(small),
+  /** A small model as people use them: 1B weights, Q4_0. */
+  "1b": await measureTracing({
+    name: "1b",
+    models: `1b=${cachedRandomModel({ shape: "1b", type: "Q4_0" })}`,
+    streams: 16,
+    pairs,
+    warmUps: 1,
+  }),
+};
 note(`sending ${values.spans} spans, then searching ...`);
 const store = await measureStore(Number(values.spans), Number(values.searches));
 
@@ -60,7 +73,7 @@ const result = {
   load: loadavg().map((value) => Math.round(value * 10) / 10),
   date: new Date().toISOString().slice(0, 10),
   ...store,
-  ...path,
+  tracing,
 };
 mkdirSync("bench-results", { recursive: true });
 writeFileSync("bench-results/dashboard.json", JSON.stringify(result, null, 2));
@@ -229,108 +242,7 @@ async function measureSearches(url: string, count: number) {
   return result;
 }
 
-/**
- * Three meshes side by side, of which one has work at any time: without tracing, the same again,
- * and one that sends every span, texts included, to a dashboard on this machine. Two equal meshes
- * differ too (where their memory lies, what else runs), so a ratio says something only beside
- * theirs; the processor time per token is the steadier measure.
- */
-async function measurePath(pairs: number) {
-  const env = { QUETZAL_RUNNING_MAX: "32", QUETZAL_LOG_LEVEL: "warn" };
-  await using off = await startMesh({ env });
-  await using control = await startMesh({ env });
-  await using on = await startMesh({
-    env: { ...env, QUETZAL_CAPTURE_CONTENT: "true" },
-    // As `task up` starts it.
-    dashboard: { QUETZAL_DASHBOARD_NICE: "10" },
-  });
-  const sides = { off, control, on };
-  type Side = keyof typeof sides;
-  const order: readonly Side[] = ["off", "control", "on"];
-  const rates: Record<Side, number[]> = { off: [], control: [], on: [] };
-  const cpuUs: Record<Side, number[]> = { off: [], control: [], on: [] };
-  const measure = async (side: Side) => {
-    const mesh = sides[side];
-    const workers = mesh.processes.filter(({ role }) => role !== "dashboard");
-    const used = () =>
-      workers.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0);
-    const before = used();
-    const { tokens, rate } = await generateFor(mesh.grpcAddress, {
-      streams: 16,
-      seconds: 3,
-    });
-    // Exporters send once a second.
-    await delay(1_500);
-    return { rate, us: (used() - before) / tokens * 1e6 };
-  };
-  for (const side of order) await measure(side);
-  for (let i = 0; i < pairs; i++) {
-    // Whoever is first changes, so that a drift of the machine hits all.
-    for (let k = 0; k < 3; k++) {
-      const side = order[(i + k) % 3];
-      const { rate, us } = await measure(side);
-      rates[side].push(rate);
-      cpuUs[side].push(us);
-    }
-  }
-  const { received } = await getJson<StoreState>(
-    `${on.dashboardUrl}/api/store`,
-  );
-  const ratio = (of: number[], to: number[]) =>
-    spread(of.map((value, i) => value / to[i]));
-  return {
-    path_tokens_per_s: {
-      off: spread(rates.off),
-      control: spread(rates.control),
-      on: spread(rates.on),
-    },
-    path_ratio: ratio(rates.on, rates.off),
-    path_control_ratio: ratio(rates.control, rates.off),
-    path_cpu_us_per_token: {
-      off: spread(cpuUs.off),
-      control: spread(cpuUs.control),
-      on: spread(cpuUs.on),
-    },
-    path_spans: received.spans,
-  };
-}
-
-async function generateFor(
-  address: string,
-  { streams, seconds }: { streams: number; seconds: number },
-): Promise<{ tokens: number; rate: number }> {
-  await using generator = meshGenerator(address, "quetzal-demo");
-  const startMs = performance.now();
-  const endMs = startMs + seconds * 1_000;
-  let tokens = 0;
-  let inTime = 0;
-  const stream = async () => {
-    while (performance.now() < endMs) {
-      for await (const count of generator.generate(freshPrompt(64), 64)) {
-        tokens += count;
-        if (performance.now() < endMs) inTime += count;
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: streams }, stream));
-  return { tokens, rate: inTime / seconds };
-}
-
-function memoryMb(pid: number, key: "VmHWM" | "VmRSS"): number {
-  const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  return Number(new RegExp(`${key}:\\s+(\\d+)`).exec(status)?.[1]) / 1_024;
-}
-
-/** User and system time of a process; 100 ticks are a second on Linux. */
-function cpuSeconds(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / 100;
-}
-
 function table(): string {
-  const us = (side: keyof typeof result.path_cpu_us_per_token) =>
-    range(result.path_cpu_us_per_token[side], 0);
   const n = (value: number, digits = 0) => value.toFixed(digits);
   const searches = Object.entries(result.search_ms).map(([name, s]) =>
     `| ${name} | ${n(s.p50, 1)} | ${n(s.p95, 1)} | ${n(s.max, 1)} |`
@@ -353,15 +265,8 @@ function table(): string {
 | peak memory meanwhile, MB | ${n(result.ingest_rss_peak_mb)} | |
 | spans lost | ${result.spans_lost} | 0 |
 | bytes per stored span | ${n(result.store_bytes_per_span)} | |
-| tokens/s with tracing, ratio to without | ${n(result.path_ratio.p50, 3)} (${
-    range(result.path_ratio)
-  }) | ≥ 0.98 |
-| two meshes without tracing, the same ratio | ${
-    n(result.path_control_ratio.p50, 3)
-  } (${range(result.path_control_ratio)}) | 1 |
-| processor time per token with tracing, µs | ${us("on")} | |
-| … without | ${us("off")} | |
-| … without, the second mesh | ${us("control")} | |
+${tracingRows("demo", "demo model")}
+${tracingRows("1b", "1B shape, Q4_0")}
 
 With ${result.store_spans} spans in ${result.store_traces} traces, in ms:
 
@@ -369,7 +274,21 @@ With ${result.store_spans} spans in ${result.store_traces} traces, in ms:
 | --- | ---: | ---: | ---: |
 ${searches.join("\n")}
 
-Peak memory after the searches: ${n(result.search_rss_mb)} MB. Tokens/s off ${
-    range(result.path_tokens_per_s.off, 0)
-  }, on ${range(result.path_tokens_per_s.on, 0)}; ${result.path_spans} spans.`;
+Peak memory after the searches: ${n(result.search_rss_mb)} MB.`;
+}
+
+function tracingRows(key: keyof typeof tracing, model: string): string {
+  const { ratio, control_ratio, cpu_us_per_token, tokens_per_s } = tracing[key];
+  const with3 = (spread: Spread) =>
+    `${spread.p50.toFixed(3)} (${range(spread)})`;
+  const us = (side: keyof typeof cpu_us_per_token) =>
+    range(cpu_us_per_token[side], 1);
+  return `| ${model}: tokens/s with tracing, ratio to without | ${
+    with3(ratio)
+  } | ≥ 0.98 |
+| … of two meshes without tracing | ${with3(control_ratio)} | 1 |
+| … tokens/s without | ${range(tokens_per_s.off, 0)} | |
+| … processor time per token with tracing, µs | ${us("on")} | |
+| … without | ${us("off")} | |
+| … without, the second mesh | ${us("control")} | |`;
 }

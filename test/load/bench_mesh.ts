@@ -2,11 +2,12 @@
  * What the mesh adds over calling the engine in-process: time to first token,
  * time per token, throughput with 64 streams, memory over many requests.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { type Mesh, startMesh } from "../mesh/start_mesh.ts";
 import { meshGenerator } from "./generator.ts";
+import { memoryMb } from "./process_figures.ts";
 import { runProbe } from "./run_probe.ts";
 import { range, spread } from "./sample.ts";
 import { freshPrompt } from "./timing.ts";
@@ -118,10 +119,9 @@ async function sendMany(mesh: Mesh, requests: number): Promise<number> {
 }
 
 function residentMb(mesh: Mesh): Record<string, number> {
-  return Object.fromEntries(mesh.processes.map(({ name, pid }) => {
-    const status = readFileSync(`/proc/${pid}/status`, "utf8");
-    return [name, Number(status.match(/VmRSS:\s+(\d+)/)?.[1]) / 1024];
-  }));
+  return Object.fromEntries(
+    mesh.processes.map(({ name, pid }) => [name, memoryMb(pid, "VmRSS")]),
+  );
 }
 
 function table(): string {

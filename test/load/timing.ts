@@ -31,25 +31,38 @@ export async function timeStream(
   };
 }
 
-/** Tokens per second of `streams` concurrent streams, from first call to last token. */
+export interface Load {
+  readonly streams: number;
+  readonly promptTokens: number;
+  readonly maxTokens: number;
+  /** How long streams are kept up; the first half second does not count. */
+  readonly seconds: number;
+}
+
+/**
+ * What `streams` clients get that ask again as soon as they have their answer: tokens per
+ * second while all of them are at it, and all tokens, those before and behind included.
+ */
 export async function timeThroughput(
   generator: Generator,
-  { streams, promptTokens, maxTokens }: {
-    streams: number;
-    promptTokens: number;
-    maxTokens: number;
-  },
-): Promise<number> {
-  const prompts = Array.from(
-    { length: streams },
-    () => freshPrompt(promptTokens),
-  );
-  const start = performance.now();
-  const timings = await Promise.all(
-    prompts.map((prompt) => timeStream(generator, prompt, maxTokens)),
-  );
-  const tokens = timings.reduce((sum, timing) => sum + timing.tokens, 0);
-  return tokens / (performance.now() - start) * 1_000;
+  { streams, promptTokens, maxTokens, seconds }: Load,
+): Promise<{ rate: number; tokens: number }> {
+  const countFromMs = performance.now() + 500;
+  const endMs = countFromMs + seconds * 1_000;
+  let tokens = 0;
+  let inTime = 0;
+  const client = async () => {
+    while (performance.now() < endMs) {
+      const prompt = freshPrompt(promptTokens);
+      for await (const count of generator.generate(prompt, maxTokens)) {
+        const nowMs = performance.now();
+        tokens += count;
+        if (nowMs >= countFromMs && nowMs < endMs) inTime += count;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: streams }, client));
+  return { rate: inTime / seconds, tokens };
 }
 
 let state = 12345;
