@@ -301,7 +301,7 @@ export interface RouteDecision {
   readonly queueWaitMs: number | null;
   readonly decodeWorker: string | null;
   readonly prefillWorker: string | null;
-  /** "prefill worker", "short prompt", "no prefill worker". */
+  /** "prefill worker", "short prompt", "idle decode worker", "no prefill worker". */
   readonly prefillReason: string | null;
   readonly uncachedTokens: number | null;
   /** All that were judged, best score first within a role. */

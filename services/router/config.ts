@@ -27,6 +27,7 @@ export interface RouterConfig {
   readonly workerSequencesMax: number;
   /** Uncached prompt tokens from which a prefill worker is asked. */
   readonly prefillTokensMin: number;
+  readonly prefillIdleTokensMin: number;
   /** Decode calls per sequence. */
   readonly attemptsMax: number;
   /** A client that reads nothing for this long loses its sequence. */
@@ -106,6 +107,11 @@ export function parseConfig(env: Env): RouterConfig {
           0,
           2 ** 31 - 1,
         ], 64),
+        prefillIdleTokensMin: read.integer(
+          "QUETZAL_ROUTER_PREFILL_IDLE_TOKENS_MIN",
+          [0, 2 ** 31 - 1],
+          1_024,
+        ),
         attemptsMax: read.integer("QUETZAL_ROUTER_ATTEMPTS_MAX", [1, 100], 8),
         slowClientMs: read.durationMs(
           "QUETZAL_ROUTER_SLOW_CLIENT",

@@ -68,6 +68,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
       policy: config.policy,
       sequencesMax: config.workerSequencesMax,
       prefillTokensMin: config.prefillTokensMin,
+      prefillIdleTokensMin: config.prefillIdleTokensMin,
       random: options.random ?? Math.random,
       heldMax: config.heldMax,
       holdMs: config.holdMs,

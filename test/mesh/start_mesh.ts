@@ -77,6 +77,8 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
     QUETZAL_NATS_URL: nats.url,
     QUETZAL_LOG_LEVEL: "info",
     QUETZAL_METRICS_PORT: "0",
+    // Tests are about the hand-over, which an idle mesh does without.
+    QUETZAL_ROUTER_PREFILL_IDLE_TOKENS_MIN: "0",
     ...(dashboardUrl ? { OTEL_EXPORTER_OTLP_ENDPOINT: dashboardUrl } : {}),
     ...options.env,
   };

@@ -27,6 +27,7 @@ function setUp(settings: Partial<DispatcherOptions> = {}) {
     policy: "least-load",
     sequencesMax: 2,
     prefillTokensMin: 64,
+    prefillIdleTokensMin: 0,
     random: () => 0,
     heldMax: 3,
     holdMs: 30_000,
@@ -291,4 +292,27 @@ test("disposing ends the held requests as unavailable", async () => {
     ok(reason.code === Code.unavailable);
     return true;
   });
+});
+
+test("an idle decode worker computes prompts itself up to a length of their own", async () => {
+  const { dispatcher, put } = setUp({
+    prefillIdleTokensMin: 1_024,
+    sequencesMax: 8,
+  });
+  put("d");
+  put("p", { role: "prefill" });
+  const idle = await dispatcher.acquire(request(1_023), forever);
+  deepEqual([idle.prefill, idle.decision.prefillReason], [
+    undefined,
+    "idle decode worker",
+  ]);
+  const beside = await dispatcher.acquire(request(64), forever);
+  equal(beside.prefill?.record.workerId, "p", "one sequence runs there");
+  for (const lease of [idle, beside]) lease[Symbol.dispose]();
+  const long = await dispatcher.acquire(request(1_024), forever);
+  equal(long.prefill?.record.workerId, "p");
+  long[Symbol.dispose]();
+  put("d", { model: { running: 1 } });
+  const others = await dispatcher.acquire(request(64), forever);
+  equal(others.prefill?.record.workerId, "p", "another router has one there");
 });

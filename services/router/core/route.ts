@@ -41,6 +41,7 @@ export interface RouteDecision {
   readonly prefillReason:
     | "prefill worker"
     | "short prompt"
+    | "idle decode worker"
     | "no prefill worker";
 }
 
@@ -54,6 +55,11 @@ export interface RouteOptions {
   readonly sequencesMax: number;
   /** Prompts with fewer uncached tokens are computed by the decode worker. */
   readonly prefillTokensMin: number;
+  /**
+   * The same for a decode worker that has nothing else to do: a prompt that keeps
+   * nobody waiting is there sooner without the hand-over.
+   */
+  readonly prefillIdleTokensMin: number;
   /** In [0, 1); breaks ties. */
   readonly random: () => number;
 }
@@ -82,7 +88,11 @@ export function route(
 
   const decode = choose(free, request, options);
   const uncachedTokens = request.tokenIds.length - decode.chosen.matchedTokens;
-  const prefill = choosePrefill(uncachedTokens, request, options);
+  const prefill = choosePrefill(
+    { uncachedTokens, decode: decode.worker },
+    request,
+    options,
+  );
   return {
     kind: "placed",
     placement: {
@@ -100,7 +110,7 @@ export function route(
 }
 
 function choosePrefill(
-  uncachedTokens: number,
+  { uncachedTokens, decode }: { uncachedTokens: number; decode: Worker },
   request: RouteRequest,
   options: RouteOptions,
 ): {
@@ -110,6 +120,9 @@ function choosePrefill(
 } {
   if (uncachedTokens < options.prefillTokensMin) {
     return { worker: undefined, scored: [], reason: "short prompt" };
+  }
+  if (uncachedTokens < options.prefillIdleTokensMin && decode.idle) {
+    return { worker: undefined, scored: [], reason: "idle decode worker" };
   }
   const workers = options.workers.serving("prefill", request.model)
     .filter((worker) => worker.trusted);

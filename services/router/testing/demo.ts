@@ -63,6 +63,8 @@ export async function testRouter(
       QUETZAL_MODELS: `demo=${path}`,
       QUETZAL_HTTP_PORT: "0",
       QUETZAL_GRPC_PORT: "0",
+      // Tests are about the hand-over, which an idle worker does without.
+      QUETZAL_ROUTER_PREFILL_IDLE_TOKENS_MIN: "0",
     }),
     ...settings,
   };

@@ -18,6 +18,8 @@ export interface Worker {
    * sequences, up to a second old) plus what we sent or finished since.
    */
   load(model: string): number;
+  /** It has no sequence of any model. */
+  readonly idle: boolean;
   /** The model, if it runs there. */
   served(model: string): WorkerModel | undefined;
 }
@@ -180,6 +182,11 @@ class Entry implements Worker {
     const served = this.served(model);
     const reported = (served?.running ?? 0) + (served?.waiting ?? 0);
     return Math.max(own.now, reported + own.now - own.atRecord);
+  }
+
+  get idle(): boolean {
+    return this.inFlight === 0 &&
+      this.record.models.every(({ model }) => this.load(model) === 0);
   }
 
   change(model: string, by: number): void {
