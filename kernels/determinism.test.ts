@@ -1,6 +1,6 @@
 import { equal } from "node:assert/strict";
 import { beforeAll, expect, test } from "vitest";
-import type { Native, NativeModel } from "../lib/engine/native.ts";
+import type { KvType, Native, NativeModel } from "../lib/engine/native.ts";
 import { makeBatch, type TestSequence } from "./testing/batches.ts";
 import { testNative, tinyTransformer, withModel } from "./testing/models.ts";
 import {
@@ -91,10 +91,17 @@ const variants = [
   },
 ];
 
-const types: WeightType[] = ["Q8_0", "Q4_0", "F16", "BF16", "F32"];
-test.each(types)(
-  "%s logits are the same bits for any batch, chunking and thread count",
-  async (type) => {
+const cases: { type: WeightType; kvType: KvType }[] = [
+  ...(["Q8_0", "Q4_0", "F16", "BF16", "F32"] as const).map((type) => ({
+    type,
+    kvType: "f16" as const,
+  })),
+  { type: "Q8_0", kvType: "q8_0" },
+  { type: "F32", kvType: "q8_0" },
+];
+test.each(cases)(
+  "$type logits over KV in $kvType are the same bits for any batch, chunking and thread count",
+  async ({ type, kvType }) => {
     using file = new WeightFile();
     const weights = new Random(11);
     const program = tinyTransformer(
@@ -113,7 +120,7 @@ test.each(types)(
           isa,
           threads,
           program,
-          kv,
+          kv: { ...kv, type: kvType },
           rowsMax: 128,
         }, async (model) => {
           const expected = perIsa.get(isa) ??

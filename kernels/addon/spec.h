@@ -22,8 +22,11 @@ struct TensorSpec {
 };
 
 struct KvShape {
+  KvType type = KvType::f16;
   int64_t layers, kvHeads, headDim, blockTokens, blocks;
-  int64_t blockHalves() const { return layers * 2 * kvHeads * blockTokens * headDim; }
+  int64_t blockBytes() const {
+    return layers * 2 * kvHeads * kvHeadBytes(type, blockTokens, headDim);
+  }
 };
 
 struct ModelSpec {

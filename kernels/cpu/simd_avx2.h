@@ -84,6 +84,8 @@ inline __m256 bf16Half(const uint16_t* p) {
 inline vf vfLoadBf16(const uint16_t* p) { return {bf16Half(p), bf16Half(p + 8)}; }
 
 inline vi viRound(vf v) { return {_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b)}; }
+/// Towards zero.
+inline vi viTruncate(vf v) { return {_mm256_cvttps_epi32(v.a), _mm256_cvttps_epi32(v.b)}; }
 inline vf viToFloat(vi v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
 inline vi viAdd(vi x, vi y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 /// 2^n for n in -126..127
@@ -224,6 +226,9 @@ inline vi dotQuad(vi acc, const vb* w, const int8_t* x, int64_t stride) {
   const __m256i b[4] = {w[0].b, w[1].b, w[2].b, w[3].b};
   return {dotQuadHalf<codeBits>(acc.a, a, x, stride), dotQuadHalf<codeBits>(acc.b, b, x, stride)};
 }
+
+/// Sums of attention that a query adds to at once: what the registers hold.
+constexpr int sumsTogether = 1;
 
 /// Rows per tile of the matmuls: what the registers hold.
 constexpr int tileRows = 4, floatTileRows = 4;

@@ -73,6 +73,7 @@ inline vf vfLoadBf16(const uint16_t* p) {
 }
 
 inline vi viRound(vf v) { return {_mm512_cvtps_epi32(v.v)}; }
+inline vi viTruncate(vf v) { return {_mm512_cvttps_epi32(v.v)}; }
 inline vf viToFloat(vi v) { return {_mm512_cvtepi32_ps(v.v)}; }
 inline vi viAdd(vi x, vi y) { return {_mm512_add_epi32(x.v, y.v)}; }
 inline vf viPow2(vi n) {
@@ -170,6 +171,9 @@ inline vi dotQuad(vi acc, const vb* w, const int8_t* x, int64_t stride) {
   }
   return acc;
 }
+
+/// Of the sums of attention, per query: see attention_q8.inc.
+constexpr int sumsTogether = 2;
 
 /// Rows per tile of the matmuls: what the registers hold, or a tile of AMX.
 #if defined(QUETZAL_AMX_TABLE)
