@@ -22,8 +22,8 @@ struct TensorSpec {
 };
 
 struct KvShape {
-  KvType type = KvType::f16;
   int64_t layers, kvHeads, headDim, blockTokens, blocks;
+  KvType type = KvType::f16;
   int64_t blockBytes() const {
     return layers * 2 * kvHeads * kvHeadBytes(type, blockTokens, headDim);
   }
