@@ -125,29 +125,40 @@ inline vi viShiftRight(vi v) { return {_mm256_srli_epi32(v.a, 1), _mm256_srli_ep
 inline vi viSub(vi x, vi y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
 inline vi viSet(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 
-/// Eight rows and columns at `in`, whose rows are 16 apart, to `out`, likewise.
-inline void transpose8(const float* in, float* out) {
+/// Eight rows and columns to `out`, whose rows are 16 apart.
+inline void transpose8(const __m256 (&in)[8], float* out) {
   __m256 a[8], b[8];
-  for (int i = 0; i < 8; ++i) a[i] = _mm256_loadu_ps(in + i * 16);
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    b[2 * i] = _mm256_unpacklo_ps(a[2 * i], a[2 * i + 1]);
-    b[2 * i + 1] = _mm256_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+    b[2 * i] = _mm256_unpacklo_ps(in[2 * i], in[2 * i + 1]);
+    b[2 * i + 1] = _mm256_unpackhi_ps(in[2 * i], in[2 * i + 1]);
   }
+#pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) {
+#pragma GCC unroll 2
     for (int j = 0; j < 2; ++j) {
       a[4 * i + 2 * j] = _mm256_shuffle_ps(b[4 * i + j], b[4 * i + 2 + j], 0x44);
       a[4 * i + 2 * j + 1] = _mm256_shuffle_ps(b[4 * i + j], b[4 * i + 2 + j], 0xee);
     }
   }
+#pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
     _mm256_storeu_ps(out + c * 16, _mm256_permute2f128_ps(a[c], a[4 + c], 0x20));
     _mm256_storeu_ps(out + (4 + c) * 16, _mm256_permute2f128_ps(a[c], a[4 + c], 0x31));
   }
 }
 /// out[j][i] = in[i][j]
-inline void transpose16(const float (&in)[16][16], float* out) {
+inline void transpose16(const vf (&in)[16], float* out) {
+#pragma GCC unroll 2
   for (int i = 0; i < 16; i += 8) {
-    for (int j = 0; j < 16; j += 8) transpose8(in[i] + j, out + j * 16 + i);
+    __m256 left[8], right[8];
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) {
+      left[j] = in[i + j].a;
+      right[j] = in[i + j].b;
+    }
+    transpose8(left, out + i);
+    transpose8(right, out + 8 * 16 + i);
   }
 }
 
@@ -227,8 +238,9 @@ inline vi dotQuad(vi acc, const vb* w, const int8_t* x, int64_t stride) {
   return {dotQuadHalf<codeBits>(acc.a, a, x, stride), dotQuadHalf<codeBits>(acc.b, b, x, stride)};
 }
 
-/// Sums of attention that a query adds to at once: what the registers hold.
-constexpr int sumsTogether = 1;
+/// What attention sums for four queries at once: runs of sixteen tokens, and parts of
+/// sixteen dims.
+constexpr int runsTogether = 1, partsTogether = 1;
 
 /// Rows per tile of the matmuls: what the registers hold.
 constexpr int tileRows = 4, floatTileRows = 4;

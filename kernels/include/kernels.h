@@ -97,6 +97,10 @@ struct AttentionArgs {
 
 constexpr int64_t attentionTileRows = 8;
 
+/// Attention weighs the tokens of up to four runs together; a run is up to sixteen tokens
+/// of one block.
+constexpr int64_t runsMax = 4, groupTokens = 16 * runsMax;
+
 /// Sampling of one row; see proto SamplingParams for the order of the steps.
 struct SampleArgs {
   const float* logits;
@@ -163,7 +167,7 @@ static inline int64_t paddedHeadDim(int64_t headDim) { return (headDim + 15) / 1
 
 static inline int64_t attentionScratchFloats(int64_t headDim, int64_t headsPerKvHead) {
   const int64_t padded = paddedHeadDim(headDim);
-  return 32 * padded + attentionTileRows * headsPerKvHead * (2 * padded + 2) + 64;
+  return groupTokens * padded + attentionTileRows * headsPerKvHead * (2 * padded + 2) + 64;
 }
 
 /// Adjusted logits, probabilities, and candidates.
