@@ -56,6 +56,13 @@ inline float vfMaxLane(vf v) {
   const __m128 s2 = _mm_max_ps(s4, _mm_movehl_ps(s4, s4));
   return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
 }
+/// A bit for each lane that is at least `limit`.
+inline uint32_t vfMaskAtLeast(vf v, float limit) {
+  const __m256 l = _mm256_set1_ps(limit);
+  const int a = _mm256_movemask_ps(_mm256_cmp_ps(v.a, l, _CMP_GE_OQ));
+  const int b = _mm256_movemask_ps(_mm256_cmp_ps(v.b, l, _CMP_GE_OQ));
+  return static_cast<uint32_t>(a | b << 8);
+}
 /// v in the first `count` lanes, `fill` in the others
 inline vf vfKeepFirst(vf v, int64_t count, float fill) {
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

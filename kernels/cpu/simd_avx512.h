@@ -36,6 +36,10 @@ inline vf vfZeroBelow(vf v, vf x, float limit) {
   const __mmask16 below = _mm512_cmp_ps_mask(x.v, _mm512_set1_ps(limit), _CMP_LT_OQ);
   return {_mm512_maskz_mov_ps(static_cast<__mmask16>(~below), v.v)};
 }
+/// A bit for each lane that is at least `limit`.
+inline uint32_t vfMaskAtLeast(vf v, float limit) {
+  return _mm512_cmp_ps_mask(v.v, _mm512_set1_ps(limit), _CMP_GE_OQ);
+}
 /// v in the first `count` lanes, `fill` in the others
 inline vf vfKeepFirst(vf v, int64_t count, float fill) {
   const auto mask = static_cast<__mmask16>((1u << count) - 1);

@@ -170,8 +170,8 @@ static inline int64_t attentionScratchFloats(int64_t headDim, int64_t headsPerKv
   return groupTokens * padded + attentionTileRows * headsPerKvHead * (2 * padded + 2) + 64;
 }
 
-/// Adjusted logits, probabilities, and candidates.
-static inline int64_t sampleScratchBytes(int64_t vocab) { return vocab * 16 + 256; }
+/// Candidates, adjusted logits, and probabilities.
+static inline int64_t sampleScratchBytes(int64_t vocab) { return vocab * 20 + 256; }
 
 /// Of k or v of one head in one block.
 static inline int64_t kvHeadBytes(KvType type, int64_t blockTokens, int64_t headDim) {
