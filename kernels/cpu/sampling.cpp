@@ -153,7 +153,7 @@ double allowedMass(const SampleArgs& args, const Logits& logits, const SamplePas
   return sumOf(p, logits.vocab);
 }
 
-/// Candidates in order of rank, holding at least all that top_k and top_p can keep.
+/// Candidates in order of id, holding at least all that top_k and top_p can keep.
 int64_t gatherHead(const SampleArgs& args, const Logits& logits, const SamplePasses& passes,
                    double allowed, Candidate* out) {
   const float floor = floorOf(args);
@@ -164,8 +164,34 @@ int64_t gatherHead(const SampleArgs& args, const Logits& logits, const SamplePas
     if (least == floor) break;
     if (args.topK > 0 ? count >= args.topK : massOf(out, count) >= args.topP * allowed) break;
   }
-  std::sort(out, out + count, ranksBefore);
   return count;
+}
+
+/// More candidates than this are not sorted for top_p: their last is looked for by halves.
+constexpr int64_t sortedMax = 4096;
+
+/// The last that top_p keeps of many candidates, whose order changes: the first in rank
+/// with which their mass reaches `wanted`, or the very last.
+Candidate lastWithin(Candidate* all, int64_t count, double wanted) {
+  int64_t begin = 0, end = count;
+  double mass = 0;
+  while (end - begin > 64) {
+    const int64_t middle = begin + (end - begin) / 2;
+    std::nth_element(all + begin, all + middle, all + end, ranksBefore);
+    const double left = massOf(all + begin, middle - begin);
+    if (mass + left >= wanted) {
+      end = middle;
+    } else {
+      mass += left;
+      begin = middle;
+    }
+  }
+  std::sort(all + begin, all + end, ranksBefore);
+  for (int64_t i = begin; i < end; ++i) {
+    mass += all[i].p;
+    if (mass >= wanted) return all[i];
+  }
+  return all[end - 1];
 }
 
 /// How many of the ranked candidates top_k and then top_p keep; at least one.
@@ -212,8 +238,8 @@ int32_t drawAll(const SampleArgs& args, const float* p) {
   return last;
 }
 
-int32_t drawKept(const SampleArgs& args, Candidate* kept, int64_t count) {
-  std::sort(kept, kept + count, [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+/// Of candidates in order of id.
+int32_t drawKept(const SampleArgs& args, const Candidate* kept, int64_t count) {
   const double target = uniformOf(args.seed, args.draw) * massOf(kept, count);
   double mass = 0;
   for (int64_t i = 0; i < count; ++i) {
@@ -232,11 +258,27 @@ int32_t drawFrom(const SampleArgs& args, const Logits& logits, const SamplePasse
   const bool wantsAllowed = args.topK <= 0 && args.topP < 1;
   const double allowed =
       wantsAllowed ? allowedMass(args, logits, passes, p, candidates) : 0;
-  // Without top_k and top_p all that min_p leaves is kept.
-  const int64_t count = args.topK <= 0 && args.topP >= 1
-      ? gather(logits, passes, floorOf(args), candidates)
-      : gatherHead(args, logits, passes, allowed, candidates);
-  return drawKept(args, candidates, keepHead(args, candidates, count, allowed));
+  if (args.topK <= 0 && args.topP >= 1) {
+    // All that min_p leaves.
+    return drawKept(args, candidates, gather(logits, passes, floorOf(args), candidates));
+  }
+  int64_t count = gatherHead(args, logits, passes, allowed, candidates);
+  if (args.topK > 0 && count > args.topK) {
+    std::nth_element(candidates, candidates + args.topK, candidates + count, ranksBefore);
+    count = args.topK;
+  }
+  if (args.topK <= 0 && count > sortedMax) {
+    const Candidate last = lastWithin(candidates, count, args.topP * allowed);
+    count = gather(logits, passes, (last.logit - logits.max) / logits.temperature, candidates);
+    const auto isBehind = [&](const Candidate& one) { return ranksBefore(last, one); };
+    count = std::remove_if(candidates, candidates + count, isBehind) - candidates;
+  } else {
+    std::sort(candidates, candidates + count, ranksBefore);
+    count = keepHead(args, candidates, count, allowed);
+    std::sort(candidates, candidates + count,
+              [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  }
+  return drawKept(args, candidates, count);
 }
 
 /// Whether adjusting made something of `x` that is no logit.
