@@ -19,6 +19,7 @@ import { Generation } from "./generation.ts";
 import { KvFetches } from "./kv_fetches.ts";
 import {
   type CudaDevice,
+  type KvType,
   type NativeModel,
   type StepOutput,
   topLogprobsMax,
@@ -43,6 +44,7 @@ import type {
 export interface StepEngineOptions {
   readonly model: NativeModel;
   readonly fingerprint: string;
+  readonly kvType: KvType;
   readonly contextLength: number;
   readonly vocabSize: number;
   readonly layers: number;
@@ -63,6 +65,7 @@ type CacheListener = Parameters<Engine["onCacheChange"]>[0];
 
 export class StepEngine implements Engine {
   readonly fingerprint: string;
+  readonly kvType: KvType;
   readonly contextLength: number;
   readonly blockTokens = blockTokens;
   readonly kvBlockBytes: number;
@@ -95,6 +98,7 @@ export class StepEngine implements Engine {
 
   constructor(options: StepEngineOptions) {
     this.fingerprint = options.fingerprint;
+    this.kvType = options.kvType;
     this.contextLength = options.contextLength;
     this.kvBlockBytes = options.model.kvBlockBytes;
     this.layers = options.layers;
