@@ -10,11 +10,8 @@ import {
 } from "../kube/mod.ts";
 import { MeshView } from "../mesh/mesh_view.ts";
 import type { ControllerMetrics } from "../metrics.ts";
-import {
-  type ModelChange,
-  type PoolChange,
-  Scaler,
-} from "../scaling/scaler.ts";
+import type { ModelChange } from "../scaling/scaled_model.ts";
+import { type PoolChange, Scaler } from "../scaling/scaler.ts";
 import type { WorkloadDefaults } from "../workload/plan_pool_workload.ts";
 import { type Context, DecisionLogs } from "./context.ts";
 import { createInformers, discoverDisruptionApi } from "./informers.ts";
@@ -319,7 +316,9 @@ export class Controller {
 
   #podChanged(name: string, pod: Parameters<PodIndex["take"]>[1]): void {
     const pool = this.#pods.take(name, pod);
-    if (pool) this.#enqueue(`pool/${pool}`);
+    if (!pool) return;
+    this.#scaler.podsChanged(pool);
+    this.#enqueue(`pool/${pool}`);
   }
 
   #knows(model: string): boolean {
@@ -371,7 +370,9 @@ export class Controller {
     }
     for (const model of modelsIn(before)) this.#enqueue(`model/${model}`);
     const pool = this.#pods.poolOf(pod);
-    if (pool) this.#enqueue(`pool/${pool}`);
+    if (!pool) return;
+    this.#scaler.podsChanged(pool);
+    this.#enqueue(`pool/${pool}`);
   }
 
   #poolDecided({ pool, from, decision, wakeOf }: PoolChange): void {

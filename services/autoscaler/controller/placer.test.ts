@@ -2,7 +2,7 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "vitest";
 import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
 import { waitFor } from "../../../lib/testing/mod.ts";
-import type { ModelFailure } from "../scaling/scaler.ts";
+import type { ModelFailure } from "../scaling/scaled_model.ts";
 import type { Action } from "../scaling/plan_placement.ts";
 import { Placer } from "./placer.ts";
 import type { WorkerCalls } from "./worker_calls.ts";

@@ -2,7 +2,7 @@ import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
 import type { ModelSource } from "../crds/mod.ts";
 import { backoffMs } from "../kube/mod.ts";
 import type { Action } from "../scaling/plan_placement.ts";
-import type { ModelFailure } from "../scaling/scaler.ts";
+import type { ModelFailure } from "../scaling/scaled_model.ts";
 import type { CallBounds, WorkerCalls } from "./worker_calls.ts";
 
 export interface PlacerOptions {

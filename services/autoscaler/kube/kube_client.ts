@@ -39,6 +39,8 @@ export interface KubeClientOptions {
 
 /** An answer larger than this is refused: 64 MiB hold some 20,000 pods. */
 const answerBytesMax = 64 << 20;
+/** Far below the minute in which a new token file has to be noticed. */
+const credentialsMs = 10_000;
 /** A half-open connection shows within a minute. */
 const tcpKeepAliveMs = 15_000;
 
@@ -55,13 +57,13 @@ export async function createKubeClient(
   const server = new URL(config.getCurrentCluster()?.server ?? "");
   const agents = await createAgents(config, socketsMax);
   const send = server.protocol === "https:" ? httpsRequest : httpRequest;
+  const credentials = createCredentials(config);
 
   async function open(
     { method = "GET", path, query, body, contentType, signal }: KubeRequest,
     agent: RequestOptions["agent"],
   ): Promise<IncomingMessage> {
-    const options: RequestOptions = { headers: {} };
-    await config.applyToHTTPSOptions(options);
+    const options = await credentials();
     const payload = body === undefined ? undefined : JSON.stringify(body);
     const search = query ? `?${new URLSearchParams(query)}` : "";
     const base = server.pathname.replace(/\/$/, "");
@@ -139,6 +141,18 @@ export function boundTo(client: KubeClient, signal: AbortSignal): KubeClient {
     lines: (request) => client.lines(bound(request)),
     // It belongs to whoever made it.
     [Symbol.dispose]() {},
+  };
+}
+
+/** Reading files and making an agent for each request would be most of an idle leader's work. */
+function createCredentials(config: KubeConfig): () => Promise<RequestOptions> {
+  let known: { readonly options: RequestOptions; readonly untilMs: number };
+  return async () => {
+    if (performance.now() < known?.untilMs) return known.options;
+    const options: RequestOptions = { headers: {} };
+    await config.applyToHTTPSOptions(options);
+    known = { options, untilMs: performance.now() + credentialsMs };
+    return options;
   };
 }
 

@@ -50,6 +50,8 @@ export class LeaderElection {
   readonly #options: Required<Omit<LeaderOptions, "onNote">> & LeaderOptions;
   #seen: { readonly version: string; readonly atMs: number } | undefined;
   #holder = "";
+  /** The lease as we wrote it last; absent when somebody else may have written since. */
+  #own: Lease | undefined;
 
   constructor(options: LeaderOptions) {
     this.#options = {
@@ -155,11 +157,16 @@ export class LeaderElection {
     const leftMs = Math.max(1, untilMs - nowMs());
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(leftMs)]);
     try {
-      const lease = await this.#read(bounded);
+      // As long as nobody else writes it, its version is the one we were answered.
+      const lease = this.#own ?? await this.#read(bounded);
       if (lease?.spec?.holderIdentity !== identity) return "taken";
       await this.#write(lease, this.#spec(lease.spec, false), bounded);
       return "renewed";
     } catch (reason) {
+      const isStale = this.#own !== undefined &&
+        reason instanceof KubeError && reason.isConflict;
+      this.#own = undefined;
+      if (isStale) return await this.#renew(signal, untilMs);
       if (!signal.aborted) this.#note({ kind: "failed", reason });
       return "failed";
     }
@@ -191,7 +198,7 @@ export class LeaderElection {
   async #create(signal: AbortSignal): Promise<boolean> {
     const { client, namespace, leaseName } = this.#options;
     const { apiVersion, kind } = resourceTypes.lease;
-    await client.call({
+    this.#own = await client.call<Lease>({
       method: "POST",
       path: pathOf(resourceTypes.lease, { namespace }),
       body: {
@@ -212,7 +219,7 @@ export class LeaderElection {
     signal: AbortSignal,
   ): Promise<void> {
     const { client, namespace, leaseName } = this.#options;
-    await client.call({
+    this.#own = await client.call<Lease>({
       method: "PUT",
       path: pathOf(resourceTypes.lease, { namespace, name: leaseName }),
       body: { ...lease, spec },

@@ -33,6 +33,7 @@ export class MeshView {
   readonly #workers = new Map<string, WorkerRecord>();
   readonly #traffic = new Map<string, ModelTraffic>();
   readonly #entries = new Map<string, ModelEntry>();
+  #stirred = new Set<string>();
   #bus: Bus | undefined;
   #connectedSinceMs: number | undefined;
   #sawAtMs: number | undefined;
@@ -67,10 +68,10 @@ export class MeshView {
       each(
         bus.subscribeTraffic(signal),
         (report: TrafficReport) =>
-          this.traffic(report.model)?.report(report, nowMs()),
+          this.#heard(report.model)?.report(report, nowMs()),
       ),
       each(bus.subscribeWake(signal), (message: WakeMessage) => {
-        this.traffic(message.model)?.wake(message, nowMs());
+        this.#heard(message.model)?.wake(message, nowMs());
         onWake(message);
       }),
     ]);
@@ -138,12 +139,31 @@ export class MeshView {
 
   forget(model: string): void {
     this.#traffic.delete(model);
+    this.#stirred.delete(model);
+  }
+
+  /** Models with requests in routers or on workers, as told since the last call. */
+  takeStirred(): ReadonlySet<string> {
+    const stirred = this.#stirred;
+    if (stirred.size > 0) this.#stirred = new Set();
+    return stirred;
+  }
+
+  #heard(model: string): ModelTraffic | undefined {
+    const traffic = this.traffic(model);
+    if (traffic) this.#stirred.add(model);
+    return traffic;
   }
 
   #takeWorker(change: WorkerChange): void {
-    if (change.kind === "put") {
-      this.#workers.set(change.record.workerId, change.record);
-    } else this.#workers.delete(change.workerId);
+    if (change.kind === "gone") {
+      return void this.#workers.delete(change.workerId);
+    }
+    const { record } = change;
+    this.#workers.set(record.workerId, record);
+    for (const { model, running, waiting } of record.models) {
+      if (running + waiting > 0) this.#stirred.add(model);
+    }
   }
 }
 

@@ -5,7 +5,8 @@ import type { WorkerModel, WorkerRecord } from "../../../lib/bus/types.ts";
 import { waitFor } from "../../../lib/testing/mod.ts";
 import { modelSpec, parse, workerPoolSpec } from "../crds/mod.ts";
 import { MeshView } from "../mesh/mesh_view.ts";
-import { type PodView, Scaler } from "./scaler.ts";
+import type { PodView } from "./pool_workers.ts";
+import { Scaler } from "./scaler.ts";
 
 /** A Scaler over an in-process bus, with a clock moved by hand. */
 function world(options: { settleMs?: number } = {}) {
