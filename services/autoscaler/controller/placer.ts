@@ -7,6 +7,8 @@ import type { CallBounds, WorkerCalls } from "./worker_calls.ts";
 
 export interface PlacerOptions {
   readonly connect: (address: string) => WorkerCalls;
+  /** Whether nobody else can lead now. */
+  readonly mayAct: () => boolean;
   readonly addressOf: (workerId: string) => string | undefined;
   readonly modelOf: (
     model: string,
@@ -40,7 +42,8 @@ export class Placer implements Disposable {
   readonly #options: PlacerOptions;
   readonly #clients = new Map<string, WorkerCalls>();
   readonly #chains = new Map<string, Promise<void>>();
-  readonly #pending = new Map<string, Map<string, Action["kind"]>>();
+  /** By worker and model: the action that has the say. */
+  readonly #pending = new Map<string, Map<string, Action>>();
   readonly #progress = new Map<string, Map<string, number>>();
   readonly #stop = new AbortController();
 
@@ -61,11 +64,9 @@ export class Placer implements Disposable {
   /** Queues the actions; one about a model that is being dealt with there is left out. */
   run(actions: readonly Action[]): void {
     for (const action of actions) {
-      const { worker, model } = action;
-      const pending = this.#pending.get(worker) ?? new Map();
-      this.#pending.set(worker, pending);
-      if (pending.has(model)) continue;
-      pending.set(model, action.kind);
+      const { worker } = action;
+      if (this.#pendingAction(action)) continue;
+      this.#setPending(action);
       const before = this.#chains.get(worker) ?? Promise.resolve();
       const chain = before.then(() => this.#perform(action));
       this.#chains.set(worker, chain);
@@ -73,6 +74,19 @@ export class Placer implements Disposable {
         if (this.#chains.get(worker) === chain) this.#chains.delete(worker);
       });
     }
+  }
+
+  /**
+   * Unloads a model that must not stay. A load or wake that is under way is
+   * overtaken: the worker stops it for an unload, and it may have an hour to go.
+   */
+  takeAway(worker: string, model: string, why: string): void {
+    const action: Action = { kind: "unload", worker, model, why };
+    const current = this.#pendingAction(action);
+    if (current?.kind === "unload") return;
+    if (!current || current.kind === "sleep") return this.run([action]);
+    this.#setPending(action);
+    void this.#perform(action);
   }
 
   /** The worker is gone: its connection is of no more use. */
@@ -87,25 +101,44 @@ export class Placer implements Disposable {
   }
 
   async #perform(action: Action): Promise<void> {
-    const { worker, model } = action;
-    const { nowMs, onDone } = this.#options;
+    const { nowMs, onDone, mayAct } = this.#options;
     const startedMs = nowMs();
     try {
-      if (this.#stop.signal.aborted) return this.#settle(worker, model);
+      const isOver = this.#stop.signal.aborted || !mayAct();
+      if (isOver) return void this.#settle(action);
+      if (!this.#hasSay(action)) return;
       await this.#call(action);
-      this.#settle(worker, model);
-      onDone(action, nowMs() - startedMs);
+      if (this.#settle(action)) onDone(action, nowMs() - startedMs);
     } catch (reason) {
-      this.#settle(worker, model);
-      if (!this.#stop.signal.aborted) this.#fail(action, reason);
+      // What was overtaken was meant to fail.
+      const isOurs = this.#settle(action) && !this.#stop.signal.aborted;
+      if (isOurs) this.#fail(action, reason);
     }
   }
 
-  #settle(worker: string, model: string): void {
+  #pendingAction({ worker, model }: Action): Action | undefined {
+    return this.#pending.get(worker)?.get(model);
+  }
+
+  #setPending(action: Action): void {
+    const { worker, model } = action;
+    const pending = this.#pending.get(worker) ?? new Map<string, Action>();
+    this.#pending.set(worker, pending.set(model, action));
+  }
+
+  #hasSay(action: Action): boolean {
+    return this.#pendingAction(action) === action;
+  }
+
+  /** Whether it had the say until now; overtaken, it leaves that to the other. */
+  #settle(action: Action): boolean {
+    const { worker, model } = action;
+    this.#setProgress(worker, model, undefined);
+    if (!this.#hasSay(action)) return false;
     const pending = this.#pending.get(worker);
     pending?.delete(model);
     if (pending?.size === 0) this.#pending.delete(worker);
-    this.#setProgress(worker, model, undefined);
+    return true;
   }
 
   async #call(action: Action): Promise<void> {
@@ -127,7 +160,11 @@ export class Placer implements Disposable {
       case "sleep":
         return await calls.sleep(model, bounds(known?.drainMs ?? sleepMs));
       case "unload":
-        await calls.unload(model, bounds(known?.drainMs ?? strayDrainMs));
+        await calls.unload(model, bounds(known?.drainMs ?? strayDrainMs))
+          .catch((reason) => {
+            // It is gone, which is what we want.
+            if (MeshError.from(reason).code !== Code.notFound) throw reason;
+          });
     }
   }
 

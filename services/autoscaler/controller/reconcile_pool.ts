@@ -174,13 +174,14 @@ async function drain(
   spec: WorkerPoolSpec | undefined,
   context: Context,
 ): Promise<number | void> {
-  const { name, finalizers = [], deletionTimestamp = "" } = pool.metadata;
+  const { name, uid, finalizers = [] } = pool.metadata;
   if (!finalizers.includes(drainFinalizer)) return;
-  const { scaler, pods, writer, wallMs, informers } = context;
+  const { scaler, pods, writer, drains, informers } = context;
   scaler.removePool(name);
   const left = pods.of(name).length;
   const graceMs = ((spec?.drainSeconds ?? 0) + 15) * 1_000;
-  const waitedMs = wallMs() - Date.parse(deletionTimestamp);
+  const drainKey = `pool/${name} ${uid}`;
+  const waitedMs = drains.elapsedMs(drainKey);
   const hasWorkload = informers.owned.get("deployments")?.get(
     workloadName(name),
   ) !== undefined;
@@ -200,6 +201,7 @@ async function drain(
       : "All its pods have ended",
   });
   await writer.removeFinalizer(poolType, pool);
+  drains.end(drainKey);
 }
 
 async function writeStatus(

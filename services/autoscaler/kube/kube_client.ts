@@ -116,7 +116,8 @@ export async function createKubeClient(
         const code = response.statusCode ?? 0;
         if (code !== 200) {
           const text = await readAll(response, action);
-          throw fromStatus(action, code, text, undefined);
+          const retryAfter = headerOf(response, "retry-after");
+          throw fromStatus(action, code, text, retryAfter);
         }
         yield* splitLines(response);
       } catch (reason) {
@@ -130,14 +131,31 @@ export async function createKubeClient(
   };
 }
 
-/** The same client for as long as `signal` has not aborted. */
-export function boundTo(client: KubeClient, signal: AbortSignal): KubeClient {
+/**
+ * The same client for as long as `signal` has not aborted. Writes are refused
+ * while `mayWrite` says no: a process that was stopped for a while wakes up before
+ * its timers can tell it that it leads no longer.
+ */
+export function boundTo(
+  client: KubeClient,
+  signal: AbortSignal,
+  mayWrite: () => boolean = () => true,
+): KubeClient {
   const bound = (request: KubeRequest): KubeRequest => ({
     ...request,
     signal: request.signal ? AbortSignal.any([signal, request.signal]) : signal,
   });
   return {
-    call: (request) => client.call(bound(request)),
+    async call<T>(request: KubeRequest): Promise<T> {
+      const { method = "GET", path } = request;
+      if (method !== "GET" && !mayWrite()) {
+        throw new KubeError({
+          code: 0,
+          message: `Cannot ${method} ${path}: another one may lead by now`,
+        });
+      }
+      return await client.call<T>(bound(request));
+    },
     lines: (request) => client.lines(bound(request)),
     // It belongs to whoever made it.
     [Symbol.dispose]() {},

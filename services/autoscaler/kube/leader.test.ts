@@ -49,6 +49,7 @@ function candidate(
   server: ReturnType<typeof leaseServer>,
   identity: string,
   notes: LeaderNote["kind"][] = [],
+  standstillMs = () => 0,
 ) {
   return new LeaderElection({
     client: server.client,
@@ -58,7 +59,7 @@ function candidate(
     leaseMs: 300,
     renewMsMax: 200,
     everyMs: 20,
-    nowMs: () => performance.now(),
+    nowMs: () => performance.now() + standstillMs(),
     random: () => 0.5,
     onNote: ({ kind }) => notes.push(kind),
   });
@@ -133,6 +134,20 @@ test("a leader renews without reading, and reads again when somebody touched the
     equal(server.reads, 3);
   }, new AbortController().signal);
   equal(led, true);
+});
+
+test("a leader that stood still knows before its timers do that it may lead no longer", async () => {
+  const server = leaseServer();
+  let standstillMs = 0;
+  const election = candidate(server, "a", [], () => standstillMs);
+  equal(election.holds, false);
+  await election.run((_signal) => {
+    equal(election.holds, true);
+    // As after a stop of the process: time has passed, and no timer has run.
+    standstillMs = 250;
+    equal(election.holds, false);
+    return Promise.resolve();
+  }, new AbortController().signal);
 });
 
 test("a leader whose lease another one holds stops", async () => {

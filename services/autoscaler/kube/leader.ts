@@ -52,6 +52,7 @@ export class LeaderElection {
   #holder = "";
   /** The lease as we wrote it last; absent when somebody else may have written since. */
   #own: Lease | undefined;
+  #renewedAtMs = -Infinity;
 
   constructor(options: LeaderOptions) {
     this.#options = {
@@ -60,6 +61,12 @@ export class LeaderElection {
       everyMs: 2_000,
       ...options,
     };
+  }
+
+  /** Whether nobody else can lead now, whatever our timers have come to. */
+  get holds(): boolean {
+    const { nowMs, renewMsMax } = this.#options;
+    return nowMs() - this.#renewedAtMs < renewMsMax;
   }
 
   /**
@@ -82,6 +89,7 @@ export class LeaderElection {
     } finally {
       renewing.abort();
       await renewal;
+      this.#renewedAtMs = -Infinity;
       if (!lost.signal.aborted) await this.#release();
     }
   }
@@ -95,11 +103,13 @@ export class LeaderElection {
 
   /** Whether we hold the lease now. */
   async #attempt(signal: AbortSignal): Promise<boolean> {
+    const startedMs = this.#options.nowMs();
     try {
       const lease = await this.#read(signal);
-      if (lease === undefined) return await this.#create(signal);
-      if (!this.#isFree(lease)) return false;
-      await this.#write(lease, this.#spec(lease.spec, true), signal);
+      if (lease === undefined) await this.#create(signal);
+      else if (!this.#isFree(lease)) return false;
+      else await this.#write(lease, this.#spec(lease.spec, true), signal);
+      this.#renewedAtMs = startedMs;
       return true;
     } catch (reason) {
       signal.throwIfAborted();
@@ -131,17 +141,18 @@ export class LeaderElection {
     signal: AbortSignal,
   ): Promise<void> {
     const { nowMs, renewMsMax, everyMs } = this.#options;
-    let renewedAtMs = nowMs();
     while (!signal.aborted) {
       await delay(everyMs, undefined, { signal }).catch(() => {
         // Stopped: the loop ends.
       });
       if (signal.aborted) return;
       const startedMs = nowMs();
-      const outcome = await this.#renew(signal, renewedAtMs + renewMsMax);
-      if (outcome === "renewed") renewedAtMs = startedMs;
-      const late = nowMs() - renewedAtMs >= renewMsMax;
+      const untilMs = this.#renewedAtMs + renewMsMax;
+      const outcome = await this.#renew(signal, untilMs);
+      if (outcome === "renewed") this.#renewedAtMs = startedMs;
+      const late = !this.holds;
       if (outcome === "taken" || late) {
+        this.#renewedAtMs = -Infinity;
         const why = late ? "could not renew in time" : "another one holds it";
         this.#note({ kind: "lost", why });
         return lost.abort(new Error(`The lease is lost: ${why}`));
@@ -195,7 +206,7 @@ export class LeaderElection {
     }
   }
 
-  async #create(signal: AbortSignal): Promise<boolean> {
+  async #create(signal: AbortSignal): Promise<void> {
     const { client, namespace, leaseName } = this.#options;
     const { apiVersion, kind } = resourceTypes.lease;
     this.#own = await client.call<Lease>({
@@ -210,7 +221,6 @@ export class LeaderElection {
       signal,
       timeoutMs: 5_000,
     });
-    return true;
   }
 
   async #write(

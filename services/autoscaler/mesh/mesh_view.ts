@@ -14,6 +14,8 @@ export interface MeshViewOptions {
   readonly settleMs?: number;
   /** Blind for longer than this is an outage; 20,000 unless set. */
   readonly outageMs?: number;
+  /** Not asked for longer than this, we stood still ourselves; 3,000 unless set. */
+  readonly awayMs?: number;
   /** Whether there is such a model: names come from requests. All are known unless set. */
   readonly knows?: (model: string) => boolean;
   readonly onWake?: (message: WakeMessage) => void;
@@ -27,6 +29,8 @@ export interface MeshViewOptions {
  *
  * It is blind while NATS is away, and for a moment after it came back: reports
  * come once a second, and before every router had its turn silence says nothing.
+ * The same after we stood still ourselves (a process that was stopped, a machine
+ * that was asleep): what waits in our socket is not known yet.
  */
 export class MeshView {
   readonly #options: Required<MeshViewOptions>;
@@ -36,12 +40,14 @@ export class MeshView {
   #stirred = new Set<string>();
   #bus: Bus | undefined;
   #connectedSinceMs: number | undefined;
+  #askedAtMs: number | undefined;
   #sawAtMs: number | undefined;
 
   constructor(options: MeshViewOptions) {
     this.#options = {
       settleMs: 3_000,
       outageMs: 20_000,
+      awayMs: 3_000,
       knows: () => true,
       onWake: () => {},
       onWorker: () => {},
@@ -84,13 +90,16 @@ export class MeshView {
 
   /** True while what we know may be old; call it at least once a second. */
   isBlind(): boolean {
+    const { awayMs, settleMs } = this.#options;
     const nowMs = this.#options.nowMs();
-    if (!this.connected) {
-      this.#connectedSinceMs = undefined;
+    const wasAway = nowMs - (this.#askedAtMs ?? nowMs) > awayMs;
+    this.#askedAtMs = nowMs;
+    if (!this.connected || wasAway) {
+      this.#connectedSinceMs = this.connected ? nowMs : undefined;
       return true;
     }
     this.#connectedSinceMs ??= nowMs;
-    return nowMs - this.#connectedSinceMs < this.#options.settleMs;
+    return nowMs - this.#connectedSinceMs < settleMs;
   }
 
   /** How well we see: a start or a hiccup is `settling`, and worth no word to anybody. */

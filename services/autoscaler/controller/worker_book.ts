@@ -1,0 +1,58 @@
+import type { WorkerChange, WorkerRecord } from "../../../lib/bus/types.ts";
+
+/** What is new about one worker. */
+export interface WorkerNews {
+  readonly pod: string;
+  /** Models that it has, or had until now. */
+  readonly models: readonly string[];
+  /** Absent when the worker is gone. */
+  readonly record: WorkerRecord | undefined;
+  readonly address: string;
+}
+
+interface Entry {
+  readonly pod: string;
+  readonly address: string;
+  readonly models: readonly string[];
+  readonly signature: string;
+}
+
+/** Where workers are reached, and which of their renewals say something new. */
+export class WorkerBook {
+  readonly #entries = new Map<string, Entry>();
+
+  addressOf(workerId: string): string | undefined {
+    return this.#entries.get(workerId)?.address;
+  }
+
+  /** `undefined`: nothing that concerns us has changed. */
+  take(change: WorkerChange): WorkerNews | undefined {
+    return change.kind === "put"
+      ? this.#put(change.record)
+      : this.#remove(change.workerId);
+  }
+
+  #put(record: WorkerRecord): WorkerNews | undefined {
+    const { workerId, address } = record;
+    const pod = record.podName ?? workerId;
+    const before = this.#entries.get(workerId);
+    const signature = signatureOf(record);
+    if (signature === before?.signature) return undefined;
+    const models = record.models.map(({ model }) => model);
+    this.#entries.set(workerId, { pod, address, models, signature });
+    const all = new Set([...models, ...before?.models ?? []]);
+    return { pod, models: [...all], record, address };
+  }
+
+  #remove(workerId: string): WorkerNews | undefined {
+    const entry = this.#entries.get(workerId);
+    this.#entries.delete(workerId);
+    return entry && { ...entry, record: undefined };
+  }
+}
+
+/** A renewal with other rates is no news. */
+function signatureOf({ draining, address, models }: WorkerRecord): string {
+  const states = models.map(({ model, state }) => `${model}=${state}`);
+  return [draining, address, ...states.toSorted()].join("\n");
+}
