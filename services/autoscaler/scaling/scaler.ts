@@ -35,7 +35,10 @@ export interface ScalerOptions {
   readonly onModel: (change: ModelChange) => void;
   /** What should be done on the workers now. */
   readonly onActions: (pool: string, actions: readonly Action[]) => void;
-  /** Everything is looked at this often, to heal what went unnoticed; 60,000 unless set. */
+  /**
+   * Everything is looked at this often, to heal what went unnoticed; 60,000 unless
+   * set. 0: no pool ever rests.
+   */
   readonly lookAtAllMs?: number;
 }
 
@@ -340,7 +343,8 @@ export class Scaler {
       pendingOf,
       isProtected: (model) => isProtected(model, pool.name),
     });
-    if (settled && !models.some((own) => this.#stirring.models.has(own))) {
+    const mayRest = settled && this.#options.lookAtAllMs !== 0;
+    if (mayRest && !models.some((own) => this.#stirring.models.has(own))) {
       pool.rest();
       this.#stirring.pools.delete(pool);
     }
