@@ -1,13 +1,8 @@
 import type { Tracer } from "@opentelemetry/api";
 import { type Bus, systemClock } from "../../../lib/bus/mod.ts";
 import type { WakeMessage, WorkerChange } from "../../../lib/bus/types.ts";
-import { type Logger, withSpan } from "../../../lib/telemetry/mod.ts";
-import {
-  Applier,
-  EventRecorder,
-  type KubeClient,
-  WorkQueue,
-} from "../kube/mod.ts";
+import type { Logger } from "../../../lib/telemetry/mod.ts";
+import { Applier, type KubeClient } from "../kube/mod.ts";
 import { MeshView } from "../mesh/mesh_view.ts";
 import type { ControllerMetrics } from "../metrics.ts";
 import type { Action } from "../scaling/plan_placement.ts";
@@ -19,9 +14,8 @@ import { DrainClock } from "./drain_clock.ts";
 import { createInformers, discoverDisruptionApi } from "./informers.ts";
 import { Placer } from "./placer.ts";
 import { PodIndex } from "./pod_index.ts";
-import { reconcileJob } from "./reconcile_job.ts";
-import { readModel, reconcileModel } from "./reconcile_model.ts";
-import { reconcilePool } from "./reconcile_pool.ts";
+import { readModel } from "./reconcile_model.ts";
+import { Reconciling } from "./reconciling.ts";
 import { Reports } from "./reports.ts";
 import { Triggers } from "./triggers.ts";
 import { WakeTiming } from "./wake_timing.ts";
@@ -68,11 +62,10 @@ export class Controller {
   readonly #workers = new WorkerBook();
   readonly #pods = new PodIndex(this.#now);
   readonly #triggers: Triggers;
-  readonly #queue: WorkQueue;
+  readonly #reconciling: Reconciling;
   readonly #mesh: MeshView;
   readonly #placer: Placer;
   readonly #scaler: Scaler;
-  readonly #events: EventRecorder;
   readonly #reports: Reports;
   readonly #wakes: WakeTiming;
   #context: Context | undefined;
@@ -82,15 +75,14 @@ export class Controller {
     this.#options = options;
     this.#random = options.random ?? Math.random;
     this.#triggers = new Triggers({
-      add: (key) => this.#queue.add(key),
+      add: (key) => this.#reconciling.add(key),
       informers: () => this.#context?.informers,
       invalid: this.#invalid,
     });
-    this.#queue = this.#createQueue();
+    this.#reconciling = this.#createReconciling();
     this.#mesh = this.#createMesh();
     this.#placer = this.#createPlacer();
     this.#scaler = this.#createScaler();
-    this.#events = this.#createEvents();
     this.#reports = this.#createReports();
     const { wakeToPatchSeconds } = options.metrics;
     this.#wakes = new WakeTiming(
@@ -104,8 +96,8 @@ export class Controller {
     const { client, namespace, log, metrics, tickMs, resyncMs } = this.#options;
     await using open = new AsyncDisposableStack();
     open.use(this.#placer);
-    open.defer(() => this.#events.flush());
-    open.use(this.#queue);
+    open.defer(() => this.#reports.flush());
+    open.use(this.#reconciling);
     const disruptionApi = await discoverDisruptionApi(client, signal);
     const informers = createInformers({
       client,
@@ -171,24 +163,7 @@ export class Controller {
       this.#triggers.all();
     }
     this.#scaler.tick();
-    metrics.queueDepth.set(this.#queue.depth);
-  }
-
-  async #reconcile(key: string): Promise<number | void> {
-    const context = this.#context!;
-    const [kind, ...rest] = key.split("/");
-    const name = rest.join("/");
-    const { metrics, tracer } = this.#options;
-    const end = metrics.reconcileSeconds.startTimer({ kind });
-    const againMs = await withSpan({
-      tracer,
-      name: `reconcile ${kind}`,
-      attributes: { "k8s.object.name": name },
-    }, () => reconcilers[kind](name, context));
-    end();
-    metrics.reconciles.inc({ kind, outcome: "ok" });
-    if (kind === "pool") this.#wakes.patched(name);
-    return againMs;
+    metrics.queueDepth.set(this.#reconciling.depth);
   }
 
   #hearWake({ model }: WakeMessage): void {
@@ -201,9 +176,9 @@ export class Controller {
   #hearWorker(change: WorkerChange): void {
     const news = this.#workers.take(change);
     if (!news) return;
-    const { record, pod, models, address } = news;
+    const { record, pod, models, freed } = news;
+    if (freed !== undefined) this.#placer.drop(freed);
     if (record) this.#scaler.workerChanged(record);
-    else this.#placer.drop(address);
     for (const model of models) this.#triggers.model(model);
     this.#podsChanged(this.#pods.poolOf(pod));
   }
@@ -301,44 +276,23 @@ export class Controller {
     });
   }
 
-  #createEvents(): EventRecorder {
-    const { client, identity, log } = this.#options;
-    return new EventRecorder({
-      client,
-      component: fieldManager,
-      instance: identity,
-      nowMs: Date.now,
-      onFailure: (reason) => log.warn({ err: reason }, "Cannot write an event"),
-    });
-  }
-
   #createReports(): Reports {
-    const { log, metrics, tracer } = this.#options;
     return new Reports({
-      log,
-      metrics,
-      tracer,
-      events: this.#events,
+      ...this.#options,
+      component: fieldManager,
       decisions: this.#decisions,
       modelOf: (name) => this.#context?.informers.models.get(name),
       poolOf: (name) => this.#context?.informers.pools.get(name),
     });
   }
 
-  #createQueue(): WorkQueue {
-    const { workersMax = 8, metrics, log } = this.#options;
-    return new WorkQueue({
-      clock: systemClock,
+  #createReconciling(): Reconciling {
+    return new Reconciling({
+      ...this.#options,
       random: this.#random,
-      workersMax,
-      work: (key) => this.#reconcile(key),
-      onFailure: (key, reason, waitMs) => {
-        const [kind] = key.split("/");
-        metrics.reconciles.inc({ kind, outcome: "failed" });
-        log.warn(
-          { err: reason, key, waitMs: Math.round(waitMs) },
-          "Cannot reconcile; trying again",
-        );
+      context: () => this.#context!,
+      onDone: (kind, name) => {
+        if (kind === "pool") this.#wakes.patched(name);
       },
     });
   }
@@ -367,18 +321,9 @@ export class Controller {
       metrics,
       tracer,
       log,
-      event: (note) => this.#events.record(note),
+      event: (note) => this.#reports.event(note),
       wallMs: Date.now,
       nowMs: this.#now,
     };
   }
 }
-
-const reconcilers: Record<
-  string,
-  (name: string, context: Context) => Promise<number | void>
-> = {
-  pool: reconcilePool,
-  model: reconcileModel,
-  job: reconcileJob,
-};

@@ -7,20 +7,21 @@
  */
 export class DrainClock {
   readonly #nowMs: () => number;
-  readonly #sinceMs = new Map<string, number>();
+  readonly #drains = new Map<string, { uid: string; sinceMs: number }>();
 
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs;
   }
 
-  /** Since the first question about this object; `key` holds its uid. */
-  elapsedMs(key: string): number {
-    const sinceMs = this.#sinceMs.get(key) ?? this.#nowMs();
-    this.#sinceMs.set(key, sinceMs);
-    return this.#nowMs() - sinceMs;
+  /** Since the first question about this object; another one of its name is asked anew. */
+  elapsedMs(key: string, uid: string): number {
+    const known = this.#drains.get(key);
+    const drain = known?.uid === uid ? known : { uid, sinceMs: this.#nowMs() };
+    this.#drains.set(key, drain);
+    return this.#nowMs() - drain.sinceMs;
   }
 
   end(key: string): void {
-    this.#sinceMs.delete(key);
+    this.#drains.delete(key);
   }
 }

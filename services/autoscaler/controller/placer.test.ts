@@ -108,8 +108,12 @@ test("a model that is there with another source leaves before it is loaded", asy
 test("nobody is called about a worker that is gone or a model that is not described", async () => {
   const { placer, calls, done } = placerWith(() => {});
   placer.run([act("load", "a", "gone"), act("load", "unknown")]);
-  await waitFor(() => done.length === 2);
+  await waitFor(() =>
+    placer.pendingOf("gone").size + placer.pendingOf("w").size === 0
+  );
   deepEqual(calls, []);
+  // Nobody is told that a model was loaded.
+  deepEqual(done, []);
 });
 
 test("after it was disposed nothing more is called, and nothing counts as failed", async () => {

@@ -107,8 +107,9 @@ export class Placer implements Disposable {
       const isOver = this.#stop.signal.aborted || !mayAct();
       if (isOver) return void this.#settle(action);
       if (!this.#hasSay(action)) return;
-      await this.#call(action);
-      if (this.#settle(action)) onDone(action, nowMs() - startedMs);
+      const wasCalled = await this.#call(action);
+      const isDone = this.#settle(action) && wasCalled;
+      if (isDone) onDone(action, nowMs() - startedMs);
     } catch (reason) {
       // What was overtaken was meant to fail.
       const isOurs = this.#settle(action) && !this.#stop.signal.aborted;
@@ -141,31 +142,37 @@ export class Placer implements Disposable {
     return true;
   }
 
-  async #call(action: Action): Promise<void> {
-    const { worker, model, kind } = action;
-    const address = this.#options.addressOf(worker);
-    if (address === undefined) return;
+  /** `false`: there is no such worker any more, or nothing is known of the model. */
+  async #call({ worker, model, kind }: Action): Promise<boolean> {
+    const { addressOf, modelOf } = this.#options;
+    const address = addressOf(worker);
+    const known = modelOf(model);
+    if (address === undefined || (kind === "load" && !known)) return false;
     const calls = this.#clientOf(address);
-    const known = this.#options.modelOf(model);
-    const bounds = (timeoutMs: number): CallBounds => ({
-      timeoutMs,
-      signal: this.#stop.signal,
-    });
-    switch (kind) {
-      case "load":
-        if (known) await this.#load(calls, { worker, model, ...known });
-        return;
-      case "wake":
-        return await calls.wake(model, bounds(wakeMs));
-      case "sleep":
-        return await calls.sleep(model, bounds(known?.drainMs ?? sleepMs));
-      case "unload":
-        await calls.unload(model, bounds(known?.drainMs ?? strayDrainMs))
-          .catch((reason) => {
-            // It is gone, which is what we want.
-            if (MeshError.from(reason).code !== Code.notFound) throw reason;
-          });
+    const drainMs = known?.drainMs;
+    if (kind === "load") await this.#load(calls, { worker, model, ...known! });
+    else if (kind === "wake") await calls.wake(model, this.#bounds(wakeMs));
+    else if (kind === "sleep") {
+      await calls.sleep(model, this.#bounds(drainMs ?? sleepMs));
+    } else await this.#unload(calls, model, drainMs ?? strayDrainMs);
+    return true;
+  }
+
+  async #unload(
+    calls: WorkerCalls,
+    model: string,
+    drainMs: number,
+  ): Promise<void> {
+    try {
+      await calls.unload(model, this.#bounds(drainMs));
+    } catch (reason) {
+      // It is not there, which is what we want.
+      if (MeshError.from(reason).code !== Code.notFound) throw reason;
     }
+  }
+
+  #bounds(timeoutMs: number): CallBounds {
+    return { timeoutMs, signal: this.#stop.signal };
   }
 
   async #load(

@@ -78,6 +78,7 @@ async function forget(name: string, context: Context): Promise<void> {
   const key = `model/${name}`;
   context.scaler.removeModel(name);
   context.decisions.delete(key);
+  context.drains.end(key);
   context.invalid.delete(key);
   context.metrics.modelCopies.remove({ model: name });
   await context.mesh.removeEntry(name);
@@ -130,14 +131,13 @@ async function drain(
   spec: ModelSpec | undefined,
   context: Context,
 ): Promise<number | void> {
-  const { name, uid, finalizers = [] } = model.metadata;
+  const { name, uid = "", finalizers = [] } = model.metadata;
   if (!finalizers.includes(drainFinalizer)) return;
   const { scaler, mesh, placer, writer, drains } = context;
   scaler.removeModel(name);
   await mesh.removeEntry(name);
   const drainMs = (spec?.drainSeconds ?? 60) * 1_000;
-  const drainKey = `model/${name} ${uid}`;
-  const waitedMs = drains.elapsedMs(drainKey);
+  const waitedMs = drains.elapsedMs(`model/${name}`, uid);
   const holders = mesh.workers()
     .filter(({ models }) => models.some((own) => own.model === name));
   for (const { workerId } of holders) {
@@ -160,7 +160,6 @@ async function drain(
       : `Gone while ${holders.length} worker(s) did not answer`,
   });
   await writer.removeFinalizer(modelType, model);
-  drains.end(drainKey);
 }
 
 async function writeStatus(

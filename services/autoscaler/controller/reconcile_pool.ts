@@ -67,6 +67,7 @@ function forget(name: string, context: Context): void {
   const key = `pool/${name}`;
   context.scaler.removePool(name);
   context.decisions.delete(key);
+  context.drains.end(key);
   context.conflicts.delete(name);
   context.invalid.delete(key);
   context.metrics.poolReplicas.remove({ pool: name });
@@ -174,14 +175,13 @@ async function drain(
   spec: WorkerPoolSpec | undefined,
   context: Context,
 ): Promise<number | void> {
-  const { name, uid, finalizers = [] } = pool.metadata;
+  const { name, uid = "", finalizers = [] } = pool.metadata;
   if (!finalizers.includes(drainFinalizer)) return;
   const { scaler, pods, writer, drains, informers } = context;
   scaler.removePool(name);
   const left = pods.of(name).length;
   const graceMs = ((spec?.drainSeconds ?? 0) + 15) * 1_000;
-  const drainKey = `pool/${name} ${uid}`;
-  const waitedMs = drains.elapsedMs(drainKey);
+  const waitedMs = drains.elapsedMs(`pool/${name}`, uid);
   const hasWorkload = informers.owned.get("deployments")?.get(
     workloadName(name),
   ) !== undefined;
@@ -201,7 +201,6 @@ async function drain(
       : "All its pods have ended",
   });
   await writer.removeFinalizer(poolType, pool);
-  drains.end(drainKey);
 }
 
 async function writeStatus(

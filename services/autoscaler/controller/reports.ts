@@ -1,6 +1,6 @@
 import type { Tracer } from "@opentelemetry/api";
 import { Keys, type Logger, withSpan } from "../../../lib/telemetry/mod.ts";
-import type { EventRecorder } from "../kube/mod.ts";
+import { type EventNote, EventRecorder, type KubeClient } from "../kube/mod.ts";
 import type { ControllerMetrics } from "../metrics.ts";
 import type { Action } from "../scaling/plan_placement.ts";
 import type { ModelChange, ModelFailure } from "../scaling/scaled_model.ts";
@@ -9,10 +9,13 @@ import type { DecisionLogs } from "./context.ts";
 import type { ModelObject, PoolObject } from "./resources.ts";
 
 export interface ReportsOptions {
+  readonly client: KubeClient;
+  /** What events name as their source, and which process of it. */
+  readonly component: string;
+  readonly identity: string;
   readonly log: Logger;
   readonly metrics: ControllerMetrics;
   readonly tracer: Tracer;
-  readonly events: EventRecorder;
   readonly decisions: DecisionLogs;
   readonly modelOf: (name: string) => ModelObject | undefined;
   readonly poolOf: (name: string) => PoolObject | undefined;
@@ -21,13 +24,31 @@ export interface ReportsOptions {
 /** Tells people what was decided and done: log, metrics, spans, Events, statuses. */
 export class Reports {
   readonly #options: ReportsOptions;
+  readonly #events: EventRecorder;
 
   constructor(options: ReportsOptions) {
     this.#options = options;
+    const { client, component, identity, log } = options;
+    this.#events = new EventRecorder({
+      client,
+      component,
+      instance: identity,
+      nowMs: Date.now,
+      onFailure: (reason) => log.warn({ err: reason }, "Cannot write an event"),
+    });
+  }
+
+  event(note: EventNote): void {
+    this.#events.record(note);
+  }
+
+  /** Waits for the events that are being written. */
+  flush(): Promise<void> {
+    return this.#events.flush();
   }
 
   poolDecided({ pool, from, decision, wakeOf }: PoolChange): void {
-    const { log, metrics, decisions, events, poolOf } = this.#options;
+    const { log, metrics, decisions, poolOf } = this.#options;
     const { wanted: to, reason, numbers } = decision;
     log.info({ pool, from, to, reason, numbers, wakeOf }, "Pool decided");
     const direction = to > from ? "up" : "down";
@@ -41,7 +62,7 @@ export class Reports {
     );
     if (!about) return;
     const waiting = wakeOf === undefined ? "" : `, requests wait for ${wakeOf}`;
-    events.record({
+    this.event({
       about,
       type: "Normal",
       reason: "Scaled",
@@ -93,12 +114,9 @@ export class Reports {
     });
   }
 
-  #tellOf(
-    model: string,
-    note: Omit<Parameters<EventRecorder["record"]>[0], "about">,
-  ): void {
+  #tellOf(model: string, note: Omit<EventNote, "about">): void {
     const about = this.#options.modelOf(model);
-    if (about) this.#options.events.record({ about, ...note });
+    if (about) this.event({ about, ...note });
   }
 
   #trace({ model, policy, from, decision }: ModelChange): void {

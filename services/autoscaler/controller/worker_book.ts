@@ -7,7 +7,8 @@ export interface WorkerNews {
   readonly models: readonly string[];
   /** Absent when the worker is gone. */
   readonly record: WorkerRecord | undefined;
-  readonly address: string;
+  /** An address that no worker has any more. */
+  readonly freed: string | undefined;
 }
 
 interface Entry {
@@ -41,13 +42,24 @@ export class WorkerBook {
     const models = record.models.map(({ model }) => model);
     this.#entries.set(workerId, { pod, address, models, signature });
     const all = new Set([...models, ...before?.models ?? []]);
-    return { pod, models: [...all], record, address };
+    const freed = this.#unlessUsed(before?.address);
+    return { pod, models: [...all], record, freed };
   }
 
   #remove(workerId: string): WorkerNews | undefined {
-    const entry = this.#entries.get(workerId);
+    const before = this.#entries.get(workerId);
+    if (!before) return undefined;
     this.#entries.delete(workerId);
-    return entry && { ...entry, record: undefined };
+    const { pod, models, address } = before;
+    return { pod, models, record: undefined, freed: this.#unlessUsed(address) };
+  }
+
+  /** A new pod may have a dead one's address before the record of that one expires. */
+  #unlessUsed(address: string | undefined): string | undefined {
+    const isUsed = this.#entries.values().some((own) =>
+      own.address === address
+    );
+    return isUsed ? undefined : address;
   }
 }
 

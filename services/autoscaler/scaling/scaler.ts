@@ -1,16 +1,11 @@
 import type { WorkerRecord } from "../../../lib/bus/types.ts";
 import type { ModelSpec, WorkerPoolSpec } from "../crds/mod.ts";
 import type { MeshView } from "../mesh/mesh_view.ts";
-import type { Decision } from "../policies/mod.ts";
 import type { PoolDecision } from "./decide_pool.ts";
 import { type Look, lookAt } from "./look.ts";
 import { policyOf } from "./model_policy.ts";
-import {
-  type ModelNow,
-  modelNow,
-  slotsDefault,
-  tallyWorkers,
-} from "./model_signals.ts";
+import { type ModelNow, slotsDefault, tallyWorkers } from "./model_signals.ts";
+import { type ModelView, viewOf } from "./model_view.ts";
 import { PlacementHistory } from "./placement_history.ts";
 import type { Action } from "./plan_placement.ts";
 import type { PodView } from "./pool_workers.ts";
@@ -19,9 +14,9 @@ import {
   type ModelChange,
   type ModelFailure,
   ScaledModel,
-  type Wake,
 } from "./scaled_model.ts";
 import { ScaledPool } from "./scaled_pool.ts";
+import { Stirring } from "./stirring.ts";
 
 export interface ScalerOptions {
   readonly mesh: MeshView;
@@ -50,19 +45,6 @@ export interface PoolChange {
   readonly wakeOf: string | undefined;
 }
 
-/** What is known of one model, for its status. */
-export interface ModelView {
-  readonly model: string;
-  readonly copies: number;
-  readonly decision: Decision<unknown> | undefined;
-  readonly now: ModelNow;
-  readonly workers: readonly WorkerRecord[];
-  readonly unplaced: boolean;
-  readonly failure: ModelFailure | undefined;
-  readonly weightBytes: number;
-  readonly lastWake: Wake | undefined;
-}
-
 /**
  * The deciding half of the controller, kept apart from Kubernetes and NATS: it
  * is told of Models, pools and pods, looks at the mesh, and says what it wants.
@@ -80,16 +62,16 @@ export class Scaler {
   readonly #pools = new Map<string, ScaledPool>();
   readonly #members = new PoolMembers();
   readonly #history = new PlacementHistory();
-  /** Those that do not rest. */
-  readonly #stirring = {
-    models: new Set<ScaledModel>(),
-    pools: new Set<ScaledPool>(),
-  };
+  readonly #stirring: Stirring;
   #lookedAtAllMs = -Infinity;
   #wasBlind = true;
 
   constructor(options: ScalerOptions) {
     this.#options = options;
+    this.#stirring = new Stirring({
+      nowMs: options.nowMs,
+      poolsOf: (model) => this.#poolsOf(model),
+    });
   }
 
   /** Takes a valid Model, new or changed. */
@@ -111,7 +93,7 @@ export class Scaler {
       return this.#addModel(new ScaledModel(options));
     }
     if (JSON.stringify(model.spec) === JSON.stringify(spec)) return;
-    this.#stirPoolsOf(model);
+    this.#stirring.stirPoolsOf(model);
     this.#members.delete(model);
     model.respec(spec, policy, nowMs);
     this.#addModel(model);
@@ -121,7 +103,7 @@ export class Scaler {
     const model = this.#models.get(name);
     this.#options.mesh.forget(name);
     if (!model) return;
-    this.#stirPoolsOf(model);
+    this.#stirring.stirPoolsOf(model);
     this.#models.delete(name);
     this.#members.delete(model);
     this.#stirring.models.delete(model);
@@ -151,28 +133,9 @@ export class Scaler {
   }
 
   viewOf(name: string): ModelView | undefined {
-    const model = this.#models.get(name);
-    if (!model) return undefined;
     const { mesh, nowMs } = this.#options;
-    const workers = mesh.workers().filter((worker) =>
-      worker.models.some((own) => own.model === name)
-    );
-    const now = modelNow(name, tallyWorkers(workers), {
-      traffic: mesh.traffic(name),
-      nowMs: nowMs(),
-    });
-    const { copies, decision, unplaced, failure, weightBytes, wake } = model;
-    return {
-      model: name,
-      copies,
-      decision,
-      now,
-      workers,
-      unplaced,
-      failure,
-      weightBytes,
-      lastWake: wake,
-    };
+    const model = this.#models.get(name);
+    return model && viewOf(model, mesh, nowMs());
   }
 
   /** Looks at everything that does not rest; call it once a second. */
@@ -192,7 +155,7 @@ export class Scaler {
   wake(name: string): void {
     const model = this.#models.get(name);
     if (!model) return;
-    this.#stir(model);
+    this.#stirring.stir(model);
     const look = this.#look();
     if (look.blind) return;
     const now = look.nowOf(name);
@@ -213,18 +176,18 @@ export class Scaler {
         model.bytes = weightBytes + kvBytes;
       }
       if (state === "running") model.endWake(look.nowMs);
-      this.#stir(model);
+      this.#stirring.stir(model);
     }
     const pool = this.#poolOfPod(record.podName ?? record.workerId);
     if (!pool) return;
-    this.#stirPool(pool);
+    this.#stirring.stirPool(pool);
     if (!look.blind) this.#stepPool(pool, look);
   }
 
   /** Pods of the pool came, went or changed, or the mesh lost one of them. */
   podsChanged(pool: string): void {
     const known = this.#pools.get(pool);
-    if (known) this.#stirPool(known);
+    if (known) this.#stirring.stirPool(known);
   }
 
   /** A call failed; it is tried again after `failure.notBeforeMs`. */
@@ -248,14 +211,14 @@ export class Scaler {
   #addModel(model: ScaledModel): void {
     this.#models.set(model.name, model);
     this.#members.add(model);
-    this.#stir(model);
+    this.#stirring.stir(model);
   }
 
   #change(name: string, change: (model: ScaledModel) => void): void {
     const model = this.#models.get(name);
     if (!model) return;
     change(model);
-    this.#stir(model);
+    this.#stirring.stir(model);
   }
 
   #look(): Look {
@@ -273,27 +236,13 @@ export class Scaler {
     this.#wasBlind = blind;
     if (!isBack && nowMs() - this.#lookedAtAllMs < lookAtAllMs) return;
     this.#lookedAtAllMs = nowMs();
-    for (const model of this.#models.values()) this.#stir(model);
-    for (const pool of this.#pools.values()) this.#stirPool(pool);
+    for (const model of this.#models.values()) this.#stirring.stir(model);
+    for (const pool of this.#pools.values()) this.#stirring.stirPool(pool);
   }
 
   #stirNamed(name: string): void {
     const model = this.#models.get(name);
-    if (model) this.#stir(model);
-  }
-
-  #stir(model: ScaledModel): void {
-    this.#stirring.models.add(model);
-    this.#stirPoolsOf(model);
-  }
-
-  #stirPoolsOf(model: ScaledModel): void {
-    for (const pool of this.#poolsOf(model)) this.#stirPool(pool);
-  }
-
-  #stirPool(pool: ScaledPool): void {
-    pool.stir(this.#options.nowMs());
-    this.#stirring.pools.add(pool);
+    if (model) this.#stirring.stir(model);
   }
 
   #poolsOf(model: ScaledModel): ScaledPool[] {
@@ -332,7 +281,7 @@ export class Scaler {
   }
 
   #stepPool(pool: ScaledPool, look: Look, wakeOf?: string): void {
-    this.#stirPool(pool);
+    this.#stirring.stirPool(pool);
     const { podsOf, pendingOf, isProtected, onPool, onActions } = this.#options;
     const models = this.#members.of(pool.name);
     const { actions, from, decision, settled } = pool.step({
@@ -344,10 +293,7 @@ export class Scaler {
       isProtected: (model) => isProtected(model, pool.name),
     });
     const mayRest = settled && this.#options.lookAtAllMs !== 0;
-    if (mayRest && !models.some((own) => this.#stirring.models.has(own))) {
-      pool.rest();
-      this.#stirring.pools.delete(pool);
-    }
+    if (mayRest) this.#stirring.restPool(pool, models);
     if (actions.length > 0) onActions(pool.name, actions);
     if (from !== decision.wanted) {
       onPool({ pool: pool.name, from, decision, wakeOf });

@@ -1,7 +1,9 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Bus } from "../../../lib/bus/types.ts";
 import {
   Informer,
   type KubeClient,
+  KubeError,
   type KubeObject,
   resourceTypes,
 } from "../../../services/autoscaler/kube/mod.ts";
@@ -121,7 +123,20 @@ export class PlayedNode implements AsyncDisposable {
         ...worker,
       }),
     );
-    await this.#setReady(name);
+    await this.#setReadyWhenPossible(name);
+  }
+
+  /** A kubelet tells it until somebody hears it: tests stop the API server. */
+  async #setReadyWhenPossible(name: string): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      try {
+        return await this.#setReady(name);
+      } catch (reason) {
+        // Deleted before it was ready.
+        if (reason instanceof KubeError && reason.isNotFound) return;
+        await delay(200);
+      }
+    }
   }
 
   async #setReady(name: string): Promise<void> {
