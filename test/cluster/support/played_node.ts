@@ -123,17 +123,19 @@ export class PlayedNode implements AsyncDisposable {
         ...worker,
       }),
     );
-    await this.#setReadyWhenPossible(name);
+    await this.#untilHeard(() => this.#setReady(name));
   }
 
-  /** A kubelet tells it until somebody hears it: tests stop the API server. */
-  async #setReadyWhenPossible(name: string): Promise<void> {
+  /** A kubelet repeats itself until it is heard: tests stop the API server. */
+  async #untilHeard(tell: () => Promise<unknown>): Promise<void> {
     while (!this.#stop.signal.aborted) {
       try {
-        return await this.#setReady(name);
+        return void await tell();
       } catch (reason) {
-        // Deleted before it was ready.
-        if (reason instanceof KubeError && reason.isNotFound) return;
+        if (!(reason instanceof KubeError)) throw reason;
+        // Gone already, or deleted before it was ready.
+        if (reason.isNotFound) return;
+        if (reason.code > 0 && reason.code < 500) throw reason;
         await delay(200);
       }
     }
@@ -170,12 +172,12 @@ export class PlayedNode implements AsyncDisposable {
     await this.#starting.get(name)?.catch(() => {});
     await this.workers.get(name)?.[Symbol.asyncDispose]();
     this.workers.delete(name);
-    await this.#options.client.call({
-      method: "DELETE",
-      path: `/api/v1/namespaces/${namespace}/pods/${name}`,
-      query: { gracePeriodSeconds: "0" },
-    }).catch(() => {
-      // Gone already.
-    });
+    await this.#untilHeard(() =>
+      this.#options.client.call({
+        method: "DELETE",
+        path: `/api/v1/namespaces/${namespace}/pods/${name}`,
+        query: { gracePeriodSeconds: "0" },
+      })
+    );
   }
 }
