@@ -207,7 +207,9 @@ test(
 test(
   "a leader that was stopped for longer than its lease overwrites nothing when it goes on",
   async () => {
-    await it.kube.apply(pool("thaw", { scaling: { replicasMin: 2 } }));
+    await it.kube.apply(
+      pool("thaw", { scaling: { replicasMin: 2, replicasMax: 5 } }),
+    );
     const deployment = (probe: (object: StatusObject) => unknown) =>
       it.until("deployments", "thaw-workers", probe, 60_000);
     await deployment((object) => replicasOf(object) === 2);
