@@ -1,6 +1,6 @@
 import { equal } from "node:assert/strict";
 import { beforeAll, expect, test } from "vitest";
-import type { Native, NativeModel } from "../lib/engine/native.ts";
+import type { KvType, Native, NativeModel } from "../lib/engine/native.ts";
 import { makeBatch, type TestSequence } from "./testing/batches.ts";
 import { testNative, tinyTransformer, withModel } from "./testing/models.ts";
 import {
@@ -20,8 +20,10 @@ const shape = {
 };
 const kv = { layers: 2, kvHeads: 2, headDim: 32, blockTokens: 16, blocks: 64 };
 const random = new Random(5);
-const prompt = Int32Array.from({ length: 45 }, () => random.below(shape.vocab));
-const blocks = [9, 3, 27];
+/** Longer than what attention weighs together. */
+const length = 109;
+const prompt = Int32Array.from({ length }, () => random.below(shape.vocab));
+const blocks = [9, 3, 27, 31, 12, 5, 20];
 
 let native: Native;
 beforeAll(async () => {
@@ -76,25 +78,40 @@ function crowd(step: number): TestSequence[] {
 
 const alone = () => [];
 const variants = [
-  { name: "one token at a time", chunks: Array(45).fill(1), neighbours: alone },
-  { name: "chunks across blocks", chunks: [7, 16, 1, 21], neighbours: alone },
-  { name: "one chunk among others", chunks: [45], neighbours: crowd },
+  {
+    name: "one token at a time",
+    chunks: Array(length).fill(1),
+    neighbours: alone,
+  },
+  {
+    name: "chunks across blocks",
+    chunks: [7, 16, 1, 21, 60, 4],
+    neighbours: alone,
+  },
+  { name: "one chunk among others", chunks: [length], neighbours: crowd },
   {
     name: "single tokens among others",
-    chunks: Array(45).fill(1),
+    chunks: Array(length).fill(1),
     neighbours: crowd,
   },
   {
     name: "chunks of 11 among others",
-    chunks: [11, 11, 11, 12],
+    chunks: [...Array(9).fill(11), 10],
     neighbours: crowd,
   },
 ];
 
-const types: WeightType[] = ["Q8_0", "Q4_0", "F16", "BF16", "F32"];
-test.each(types)(
-  "%s logits are the same bits for any batch, chunking and thread count",
-  async (type) => {
+const cases: { type: WeightType; kvType: KvType }[] = [
+  ...(["Q8_0", "Q4_0", "F16", "BF16", "F32"] as const).map((type) => ({
+    type,
+    kvType: "f16" as const,
+  })),
+  { type: "Q8_0", kvType: "q8_0" },
+  { type: "F32", kvType: "q8_0" },
+];
+test.each(cases)(
+  "$type logits over KV in $kvType are the same bits for any batch, chunking and thread count",
+  async ({ type, kvType }) => {
     using file = new WeightFile();
     const weights = new Random(11);
     const program = tinyTransformer(
@@ -113,11 +130,11 @@ test.each(types)(
           isa,
           threads,
           program,
-          kv,
-          rowsMax: 128,
+          kv: { ...kv, type: kvType },
+          rowsMax: 192,
         }, async (model) => {
           const expected = perIsa.get(isa) ??
-            await lastLogits(model, [45], alone);
+            await lastLogits(model, [length], alone);
           perIsa.set(isa, expected);
           for (const { name, chunks, neighbours } of variants) {
             const found = await lastLogits(model, chunks, neighbours);

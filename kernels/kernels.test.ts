@@ -1,12 +1,17 @@
 import { deepEqual, ok } from "node:assert/strict";
 import { beforeAll, describe, test } from "vitest";
-import type { Isa, Native } from "../lib/engine/native.ts";
+import type { Isa, KvType, Native } from "../lib/engine/native.ts";
 import {
   type Program,
   ProgramBuilder,
   RowKind,
 } from "../lib/engine/program.ts";
-import { ggmlTypes } from "../lib/gguf/mod.ts";
+import {
+  dequantize,
+  ggmlTypeIds,
+  ggmlTypes,
+  quantizeRows,
+} from "../lib/gguf/mod.ts";
 import { makeBatch } from "./testing/batches.ts";
 import { readOut, testNative, withModel } from "./testing/models.ts";
 import {
@@ -308,18 +313,28 @@ describe("row-wise ops", () => {
 });
 
 describe("attention", () => {
-  const cases = [
+  const shapes = [
     { heads: 2, kvHeads: 2, headDim: 32, blockTokens: 16 },
     { heads: 4, kvHeads: 2, headDim: 64, blockTokens: 16 },
     { heads: 8, kvHeads: 2, headDim: 80, blockTokens: 16 },
     { heads: 8, kvHeads: 1, headDim: 128, blockTokens: 16 },
     { heads: 2, kvHeads: 1, headDim: 20, blockTokens: 24 },
+    { heads: 6, kvHeads: 2, headDim: 96, blockTokens: 16 },
+    { heads: 5, kvHeads: 1, headDim: 32, blockTokens: 32 },
+    { heads: 7, kvHeads: 1, headDim: 64, blockTokens: 48 },
   ];
+  const cases = (["f16", "q8_0"] as const).flatMap((type) =>
+    shapes
+      .filter(({ headDim, blockTokens }) =>
+        type === "f16" || (headDim % 32 === 0 && blockTokens % 16 === 0)
+      )
+      .map((shape) => ({ type, ...shape }))
+  );
   const lengths = [1, 15, 16, 17, 200];
 
   test.each(cases)(
-    "$heads heads on $kvHeads of $headDim, blocks of $blockTokens, match softmax in float64",
-    async ({ heads, kvHeads, headDim, blockTokens }) => {
+    "$heads heads on $kvHeads of $headDim in $type, blocks of $blockTokens, match softmax in float64",
+    async ({ type, heads, kvHeads, headDim, blockTokens }) => {
       const random = new Random(heads * headDim);
       const rows = lengths.reduce((sum, length) => sum + length, 0);
       const qWidth = heads * headDim, kvWidth = kvHeads * headDim;
@@ -345,7 +360,8 @@ describe("attention", () => {
         const count = Math.ceil(length / blockTokens);
         return { tokenIds, blocks: blocks.subarray(used, used += count) };
       });
-      const kv = { layers: 2, kvHeads, headDim, blockTokens, blocks: 30 };
+      const kv = { type, layers: 2, kvHeads, headDim, blockTokens, blocks: 30 };
+      const [kStored, vStored] = [k, v].map(stored[type]);
       for (const isa of native.isasSupported) {
         await withModel(
           native,
@@ -364,7 +380,10 @@ describe("attention", () => {
               ) {
                 const row = tokenIds[at];
                 const expected = attentionTwin(
-                  { q, k, v, heads, kvHeads, headDim, scale },
+                  {
+                    ...{ q, k: kStored, v: vStored },
+                    ...{ heads, kvHeads, headDim, scale },
+                  },
                   tokenIds,
                   at,
                 );
@@ -387,6 +406,13 @@ describe("attention", () => {
   );
 });
 
+/** What is left of keys and values in the pool. */
+const stored: Record<KvType, (values: Float32Array) => Float32Array> = {
+  f16: (values) => values.map((value) => fromHalf(toHalf(value))),
+  q8_0: (values) =>
+    dequantize(ggmlTypeIds.Q8_0!, quantizeRows(ggmlTypeIds.Q8_0!, values)),
+};
+
 interface AttentionInput {
   readonly q: Float32Array;
   readonly k: Float32Array;
@@ -397,14 +423,13 @@ interface AttentionInput {
   readonly scale: number;
 }
 
-/** Row `at` of a sequence whose tokens are rows `ids`, K and V rounded to f16. */
+/** Row `at` of a sequence whose tokens are rows `ids`. */
 function attentionTwin(
   input: AttentionInput,
   ids: Int32Array,
   at: number,
 ): Float64Array {
   const { q, k, v, heads, kvHeads, headDim, scale } = input;
-  const half = (value: number) => fromHalf(toHalf(value));
   const out = new Float64Array(heads * headDim);
   for (let head = 0; head < heads; head++) {
     const kvHead = Math.floor(head / (heads / kvHeads));
@@ -416,7 +441,7 @@ function attentionTwin(
     const scores = Array.from(
       { length: at + 1 },
       (_, token) =>
-        query.reduce((sum, x, i) => sum + x * half(k[from(token) + i]), 0) *
+        query.reduce((sum, x, i) => sum + x * k[from(token) + i], 0) *
         scale,
     );
     const max = Math.max(...scores);
@@ -424,7 +449,7 @@ function attentionTwin(
     const total = weights.reduce((sum, weight) => sum + weight, 0);
     for (let i = 0; i < headDim; i++) {
       weights.forEach((weight, token) =>
-        out[head * headDim + i] += weight * half(v[from(token) + i]) / total
+        out[head * headDim + i] += weight * v[from(token) + i] / total
       );
     }
   }

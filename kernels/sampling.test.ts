@@ -158,6 +158,32 @@ describe("choice", () => {
     );
   });
 
+  test("top_p that keeps thousands agrees with float64, ties at its edge too", async () => {
+    const count = 30_000;
+    const flat = [random.floats(count, 0.3), random.floats(count, 0.5)];
+    flat[1] = flat[1].map((logit) => Math.round(logit * 8) / 8);
+    const all = Array.from({ length: 16 }, (_, i) => ({
+      temperature: 0.9,
+      topP: pick(0.3, 0.6, 0.9),
+      minP: pick(0, 0.02),
+      seed: BigInt(i * 7919 + 3),
+    }));
+    let compared = 0;
+    await onEachIsa(flat, async (model) => {
+      for (const row of [0, 1]) {
+        const tokens = await sampleMany(model, row, all);
+        all.forEach((sampling, i) => {
+          const twin = sampleTwin(flat[row], sampling);
+          if (twin.margin < 1e-7) return;
+          ok(twin.kept.length > 4096);
+          equal(tokens[i], twin.token, `${model.isa} row ${row} case ${i}`);
+          compared++;
+        });
+      }
+    });
+    ok(compared > 20 * native.isasSupported.length, `${compared} were sure`);
+  });
+
   test("temperature 0 takes the first of equal bests", async () => {
     const logits = new Float32Array(vocab).fill(-1);
     logits.set([2, 2, 2], 1500);

@@ -36,6 +36,7 @@ test("up without flags serves the demo on the usual ports", () => {
     natsPort: undefined,
     dashboard: { kind: "usual", port: 8090 },
     threads: undefined,
+    kvType: undefined,
     dataFolder: join(root, ".quetzal"),
     runtime: undefined,
     json: false,
@@ -46,6 +47,11 @@ test("a flag counts more than the environment", () => {
   const env = { QUETZAL_HTTP_PORT: "81", QUETZAL_GRPC_PORT: "82" };
   const { httpPort, grpcPort } = up(["--http", "9000"], env);
   deepEqual([httpPort, grpcPort], [9000, 82]);
+});
+
+test("up passes on how KV is stored", () => {
+  equal(up(["--kv-type", "q8_0"]).kvType, "q8_0");
+  equal(up([], { QUETZAL_KV_TYPE: "q8_0" }).kvType, "q8_0");
 });
 
 test("models are found from the folder where the command was typed", async () => {
@@ -74,6 +80,10 @@ const upFaults = [
   {
     args: ["--runtime", "node"],
     want: /--runtime is "node", expected bun or deno/,
+  },
+  {
+    args: ["--kv-type", "q4_0"],
+    want: /--kv-type is "q4_0", expected f16 or q8_0/,
   },
   {
     args: ["--model", "no.gguf"],

@@ -178,7 +178,7 @@ function serviceCommand(
 const drain = "3s";
 
 function serviceEnv(
-  { models, threads }: UpConfig,
+  { models, threads, kvType }: UpConfig,
   place: MeshPlace,
 ): Record<string, string> {
   return {
@@ -186,6 +186,7 @@ function serviceEnv(
     QUETZAL_MODELS: models.map(({ name, path }) => `${name}=${path}`).join(","),
     QUETZAL_NATS_URL: `nats://127.0.0.1:${place.natsPort}`,
     ...(threads === undefined ? {} : { QUETZAL_THREADS: `${threads}` }),
+    ...(kvType === undefined ? {} : { QUETZAL_KV_TYPE: kvType }),
     // On the same cores a prefill worker computes no faster: it only keeps long prompts
     // out of the steps of running answers (docs/benchmarks/mesh.md).
     QUETZAL_ROUTER_PREFILL_TOKENS_MIN:

@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
+import { type KvType, kvTypes } from "../../lib/engine/native.ts";
 import { denoTask, UserError } from "../terminal/mod.ts";
 import { dataFolderOf } from "./data_folder.ts";
 import { modelFaults, type ModelFile, parseModel } from "./models.ts";
@@ -15,6 +16,8 @@ export interface UpConfig {
   readonly dashboard: DashboardPlace;
   /** Threads of each worker; absent: the engine decides. */
   readonly threads: number | undefined;
+  /** How workers store KV; absent: as they do by default. */
+  readonly kvType: KvType | undefined;
   /** JetStream store, logs, what is running. */
   readonly dataFolder: string;
   readonly runtime: "bun" | "deno" | undefined;
@@ -47,6 +50,7 @@ export const upHelp = `Runs the mesh on this machine until Ctrl-C.
   --dashboard PORT    the dashboard (QUETZAL_DASHBOARD_PORT, 8090 or a free one);
                       0 or --no-dashboard: none
   --threads N         threads of each worker (QUETZAL_THREADS)
+  --kv-type TYPE      how workers store KV, f16 or q8_0 (QUETZAL_KV_TYPE, f16)
   --data FOLDER       logs and the NATS store (QUETZAL_DATA_FOLDER, .quetzal)
   --runtime NAME      bun or deno runs the services (QUETZAL_RUNTIME, bun)
   --json              print what runs as one JSON line on stdout when ready
@@ -96,6 +100,7 @@ export function parseUpFlags(
     ? values.model.map((text) => parseModel(text, folder))
     : [parseModel(demoModel, root)];
   const runtime = values.runtime ?? (env.QUETZAL_RUNTIME || undefined);
+  const kvType = values["kv-type"] ?? (env.QUETZAL_KV_TYPE || undefined);
   const config: UpConfig = {
     models,
     prefillCount: integer({ flag: "prefill", range: [0, 16], fallback: 1 }),
@@ -132,6 +137,7 @@ export function parseUpFlags(
       range: [1, Math.max(256, availableParallelism())],
       fallback: undefined,
     }),
+    kvType: kvType as UpConfig["kvType"],
     dataFolder: dataFolderOf({ flag: values.data, env, root }),
     runtime: runtime as UpConfig["runtime"],
     json: values.json ?? false,
@@ -139,6 +145,10 @@ export function parseUpFlags(
   if (runtime !== undefined && runtime !== "bun" && runtime !== "deno") {
     const source = values.runtime ? "--runtime" : "QUETZAL_RUNTIME";
     faults.push(`${source} is "${runtime}", expected bun or deno`);
+  }
+  if (kvType !== undefined && !kvTypes.some((known) => known === kvType)) {
+    const source = values["kv-type"] ? "--kv-type" : "QUETZAL_KV_TYPE";
+    faults.push(`${source} is "${kvType}", expected ${kvTypes.join(" or ")}`);
   }
   if (config.httpPort === config.grpcPort) {
     faults.push(`--http and --grpc are both ${config.httpPort}`);
@@ -172,6 +182,7 @@ function readFlags(args: readonly string[]) {
         dashboard: { type: "string" },
         "no-dashboard": { type: "boolean" },
         threads: { type: "string" },
+        "kv-type": { type: "string" },
         data: { type: "string" },
         runtime: { type: "string" },
         json: { type: "boolean" },

@@ -50,7 +50,7 @@ Prepared CudaModel::preparedOf(const DeviceOp& op, int32_t rows) const {
 
 DeviceKv CudaModel::kvOf() const {
   const KvShape& kv = spec_.kv;
-  return {kv_->memory.as<uint16_t>(), kv.blockHalves(),
+  return {kv_->memory.as<uint16_t>(), kv.blockBytes() / 2,
           2 * kv.kvHeads * kv.blockTokens * kv.headDim, static_cast<int32_t>(kv.kvHeads),
           static_cast<int32_t>(kv.headDim), static_cast<int32_t>(kv.blockTokens)};
 }

@@ -204,7 +204,7 @@ Status CudaModel::allocate() {
   QUETZAL_TRY(growTables(static_cast<uint64_t>(spec_.rowsMax) * 64));
 
   kv_ = std::make_shared<KvPieces>(*api_, context_);
-  const uint64_t blockBytes = static_cast<uint64_t>(spec_.kv.blockHalves()) * 2;
+  const uint64_t blockBytes = static_cast<uint64_t>(spec_.kv.blockBytes());
   kv_->bytes = blockBytes * spec_.kv.blocks;
   kv_->pieceBytes = std::max<uint64_t>(pieceBytesMax / blockBytes, 1) * blockBytes;
   QUETZAL_TRY(kv_->memory.allocate(*api_, kv_->bytes, "the KV pool", true));

@@ -218,6 +218,9 @@ class Builder {
 };
 
 Status checkAbilities(const ModelSpec& spec, const Plan& checked) {
+  if (spec.kv.type != KvType::f16) {
+    return failure("Cannot load model: CUDA kernels need KV in f16, found q8_0");
+  }
   if (spec.kv.headDim % 8 != 0 || spec.kv.headDim > 256) {
     return failure("Cannot load model: CUDA kernels need heads of 8, 16, .. 256 dims, found %lld",
                    static_cast<long long>(spec.kv.headDim));

@@ -248,7 +248,7 @@ void Driver::reportLoad(Task& task) {
   if (isMade) driver.release();
   isMade = isMade && napi_set_named_property(env_, result, "handle", handle) == napi_ok &&
       setNumber(env_, result, "kvBlockBytes",
-                static_cast<double>(model_->spec().kv.blockHalves() * 2)) &&
+                static_cast<double>(model_->spec().kv.blockBytes())) &&
       setNumber(env_, result, "weightBytes", static_cast<double>(model_->weightBytes()));
   if (!isMade) {
     js::dropException(env_);
@@ -262,7 +262,7 @@ void Driver::reportLoad(Task& task) {
 /// ArrayBuffer beyond 4 GiB.
 bool Driver::makeKv(napi_value result) {
   constexpr uint64_t pieceBytesMax = uint64_t{1} << 30;
-  const auto blockBytes = static_cast<uint64_t>(model_->spec().kv.blockHalves()) * 2;
+  const auto blockBytes = static_cast<uint64_t>(model_->spec().kv.blockBytes());
   uint8_t* data;
   uint64_t total, pieceBytes;
   std::shared_ptr<void> owner;

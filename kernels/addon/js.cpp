@@ -89,6 +89,19 @@ Status program(napi_env env, napi_value object, ModelSpec& spec) {
   return int32s(env, value, "ops", all, spec.ops);
 }
 
+/// f16 unless it says otherwise.
+Status kvType(napi_env env, napi_value kv, KvType& type) {
+  napi_value value;
+  napi_valuetype kind = napi_undefined;
+  QUETZAL_TRY(property(env, kv, "type", value));
+  if (napi_typeof(env, value, &kind) == napi_ok && kind == napi_undefined) return {};
+  std::string name;
+  QUETZAL_TRY(string(env, kv, "type", name));
+  type = name == "q8_0" ? KvType::q8_0 : KvType::f16;
+  if (name == "q8_0" || name == "f16") return {};
+  return failure("Cannot load model: kv.type must be f16 or q8_0, is \"%.40s\"", name.c_str());
+}
+
 }  // namespace
 
 Status property(napi_env env, napi_value object, const char* name, napi_value& value) {
@@ -155,6 +168,7 @@ Status modelSpec(napi_env env, napi_value object, ModelSpec& spec) {
   QUETZAL_TRY(integer(env, object, "rowsMax", spec.rowsMax));
   QUETZAL_TRY(integer(env, object, "outRowsMax", spec.outRowsMax));
   QUETZAL_TRY(property(env, object, "kv", kv));
+  QUETZAL_TRY(kvType(env, kv, spec.kv.type));
   QUETZAL_TRY(integer(env, kv, "layers", spec.kv.layers));
   QUETZAL_TRY(integer(env, kv, "kvHeads", spec.kv.kvHeads));
   QUETZAL_TRY(integer(env, kv, "headDim", spec.kv.headDim));

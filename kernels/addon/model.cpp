@@ -57,7 +57,7 @@ Status Model::allocate() {
   const int64_t matmul = table_->matmulScratchBytes(spec_.rowsMax, plan_.quantCols);
   scratchBytes_ = (std::max({attention, sampling, matmul}) + 4095) / 4096 * 4096;
   const int64_t blocks = spec_.rowsMax * (plan_.quantCols / quantBlock);
-  const uint64_t kvBytes = spec_.kv.blockHalves() * 2 * spec_.kv.blocks;
+  const uint64_t kvBytes = spec_.kv.blockBytes() * spec_.kv.blocks;
 
   kv_ = std::make_shared<Memory>(kvBytes);
   arena_ = Memory(plan_.arenaFloats * 4);
@@ -74,7 +74,7 @@ Status Model::allocate() {
 
 KvPool Model::kvPool() const {
   const KvShape& kv = spec_.kv;
-  return {kv_->as<uint16_t>(), kv.layers, kv.kvHeads, kv.headDim, kv.blockTokens, kv.blocks};
+  return {kv_->data(), kv.type, kv.layers, kv.kvHeads, kv.headDim, kv.blockTokens, kv.blocks};
 }
 
 QuantizedRows Model::quantized() const {

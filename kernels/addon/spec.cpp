@@ -53,12 +53,17 @@ Status checkKv(const KvShape& kv) {
   QUETZAL_TRY(checkRange("kv.headDim", kv.headDim, 1, 1024));
   QUETZAL_TRY(checkRange("kv.blockTokens", kv.blockTokens, 1, 1024));
   QUETZAL_TRY(checkRange("kv.blocks", kv.blocks, 1, 1 << 30));
-  // At most 2^45 halves per block, so this cannot overflow.
+  if (kv.type == KvType::q8_0 && (kv.headDim % 32 != 0 || kv.blockTokens % 16 != 0)) {
+    return failure("Cannot load model: KV in q8_0 needs heads in multiples of 32 dims and blocks in "
+                   "multiples of 16 tokens, found %lld dims and %lld tokens",
+                   static_cast<long long>(kv.headDim), static_cast<long long>(kv.blockTokens));
+  }
+  // At most 2^46 bytes per block, so this cannot overflow.
   const int64_t bytesMax = int64_t{1} << 46;
-  if (kv.blockHalves() > bytesMax / 2 / kv.blocks) {
+  if (kv.blockBytes() > bytesMax / kv.blocks) {
     return failure("Cannot load model: the KV pool needs %lld blocks of %lld bytes, at most 2^46 "
                    "bytes are possible", static_cast<long long>(kv.blocks),
-                   static_cast<long long>(kv.blockHalves() * 2));
+                   static_cast<long long>(kv.blockBytes()));
   }
   return {};
 }

@@ -23,7 +23,10 @@ struct TensorSpec {
 
 struct KvShape {
   int64_t layers, kvHeads, headDim, blockTokens, blocks;
-  int64_t blockHalves() const { return layers * 2 * kvHeads * blockTokens * headDim; }
+  KvType type = KvType::f16;
+  int64_t blockBytes() const {
+    return layers * 2 * kvHeads * kvHeadBytes(type, blockTokens, headDim);
+  }
 };
 
 struct ModelSpec {

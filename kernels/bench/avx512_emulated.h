@@ -41,6 +41,11 @@ inline __m512i emulatedCvtps(__m512 v) {
                       _mm256_cvtps_epi32(emulatedFloats(v, 1)));
 }
 
+inline __m512i emulatedCvttps(__m512 v) {
+  return emulatedJoin(_mm256_cvttps_epi32(emulatedFloats(v, 0)),
+                      _mm256_cvttps_epi32(emulatedFloats(v, 1)));
+}
+
 inline __m512 emulatedCvtepi32Ps(__m512i v) {
   return _mm512_castsi512_ps(
       emulatedJoin(_mm256_castps_si256(_mm256_cvtepi32_ps(emulatedHalf(v, 0))),
@@ -60,5 +65,6 @@ inline int emulatedReduceAdd(__m512i v) {
 #define _mm512_cvtps_ph(v, rounding) emulatedCvtpsPh(v)
 #define _mm512_cvtepu16_epi32 emulatedCvtepu16
 #define _mm512_cvtps_epi32 emulatedCvtps
+#define _mm512_cvttps_epi32 emulatedCvttps
 #define _mm512_reduce_add_epi32 emulatedReduceAdd
 #define _mm512_cvtepi32_ps emulatedCvtepi32Ps

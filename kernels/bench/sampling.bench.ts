@@ -22,7 +22,13 @@ const kinds: Record<string, TestSampling> = {
     topP: 0.95,
     seed: 1n,
   },
+  "temperature, top-p 0.95": { temperature: 0.8, topP: 0.95, seed: 1n },
   "temperature, min-p 0.05": { temperature: 0.8, minP: 0.05, seed: 1n },
+  "the same with a repetition penalty": {
+    ...{ temperature: 0.8, minP: 0.05, seed: 1n, repetition: 1.1 },
+    history: Array.from({ length: 500 }, (_, i) => [i * 17, i % 3]),
+  },
+  "greedy, 20 log-probabilities": { temperature: 0, topLogprobs: 20 },
 };
 
 const native = await testNative();

@@ -56,6 +56,13 @@ inline float vfMaxLane(vf v) {
   const __m128 s2 = _mm_max_ps(s4, _mm_movehl_ps(s4, s4));
   return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
 }
+/// A bit for each lane that is at least `limit`.
+inline uint32_t vfMaskAtLeast(vf v, float limit) {
+  const __m256 l = _mm256_set1_ps(limit);
+  const int a = _mm256_movemask_ps(_mm256_cmp_ps(v.a, l, _CMP_GE_OQ));
+  const int b = _mm256_movemask_ps(_mm256_cmp_ps(v.b, l, _CMP_GE_OQ));
+  return static_cast<uint32_t>(a | b << 8);
+}
 /// v in the first `count` lanes, `fill` in the others
 inline vf vfKeepFirst(vf v, int64_t count, float fill) {
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -84,6 +91,8 @@ inline __m256 bf16Half(const uint16_t* p) {
 inline vf vfLoadBf16(const uint16_t* p) { return {bf16Half(p), bf16Half(p + 8)}; }
 
 inline vi viRound(vf v) { return {_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b)}; }
+/// Towards zero.
+inline vi viTruncate(vf v) { return {_mm256_cvttps_epi32(v.a), _mm256_cvttps_epi32(v.b)}; }
 inline vf viToFloat(vi v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
 inline vi viAdd(vi x, vi y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 /// 2^n for n in -126..127
@@ -123,29 +132,40 @@ inline vi viShiftRight(vi v) { return {_mm256_srli_epi32(v.a, 1), _mm256_srli_ep
 inline vi viSub(vi x, vi y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
 inline vi viSet(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 
-/// Eight rows and columns at `in`, whose rows are 16 apart, to `out`, likewise.
-inline void transpose8(const float* in, float* out) {
+/// Eight rows and columns to `out`, whose rows are 16 apart.
+inline void transpose8(const __m256 (&in)[8], float* out) {
   __m256 a[8], b[8];
-  for (int i = 0; i < 8; ++i) a[i] = _mm256_loadu_ps(in + i * 16);
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    b[2 * i] = _mm256_unpacklo_ps(a[2 * i], a[2 * i + 1]);
-    b[2 * i + 1] = _mm256_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+    b[2 * i] = _mm256_unpacklo_ps(in[2 * i], in[2 * i + 1]);
+    b[2 * i + 1] = _mm256_unpackhi_ps(in[2 * i], in[2 * i + 1]);
   }
+#pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) {
+#pragma GCC unroll 2
     for (int j = 0; j < 2; ++j) {
       a[4 * i + 2 * j] = _mm256_shuffle_ps(b[4 * i + j], b[4 * i + 2 + j], 0x44);
       a[4 * i + 2 * j + 1] = _mm256_shuffle_ps(b[4 * i + j], b[4 * i + 2 + j], 0xee);
     }
   }
+#pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
     _mm256_storeu_ps(out + c * 16, _mm256_permute2f128_ps(a[c], a[4 + c], 0x20));
     _mm256_storeu_ps(out + (4 + c) * 16, _mm256_permute2f128_ps(a[c], a[4 + c], 0x31));
   }
 }
 /// out[j][i] = in[i][j]
-inline void transpose16(const float (&in)[16][16], float* out) {
+inline void transpose16(const vf (&in)[16], float* out) {
+#pragma GCC unroll 2
   for (int i = 0; i < 16; i += 8) {
-    for (int j = 0; j < 16; j += 8) transpose8(in[i] + j, out + j * 16 + i);
+    __m256 left[8], right[8];
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) {
+      left[j] = in[i + j].a;
+      right[j] = in[i + j].b;
+    }
+    transpose8(left, out + i);
+    transpose8(right, out + 8 * 16 + i);
   }
 }
 
@@ -224,6 +244,10 @@ inline vi dotQuad(vi acc, const vb* w, const int8_t* x, int64_t stride) {
   const __m256i b[4] = {w[0].b, w[1].b, w[2].b, w[3].b};
   return {dotQuadHalf<codeBits>(acc.a, a, x, stride), dotQuadHalf<codeBits>(acc.b, b, x, stride)};
 }
+
+/// What attention sums for four queries at once: runs of sixteen tokens, and parts of
+/// sixteen dims.
+constexpr int runsTogether = 1, partsTogether = 1;
 
 /// Rows per tile of the matmuls: what the registers hold.
 constexpr int tileRows = 4, floatTileRows = 4;

@@ -36,6 +36,10 @@ inline vf vfZeroBelow(vf v, vf x, float limit) {
   const __mmask16 below = _mm512_cmp_ps_mask(x.v, _mm512_set1_ps(limit), _CMP_LT_OQ);
   return {_mm512_maskz_mov_ps(static_cast<__mmask16>(~below), v.v)};
 }
+/// A bit for each lane that is at least `limit`.
+inline uint32_t vfMaskAtLeast(vf v, float limit) {
+  return _mm512_cmp_ps_mask(v.v, _mm512_set1_ps(limit), _CMP_GE_OQ);
+}
 /// v in the first `count` lanes, `fill` in the others
 inline vf vfKeepFirst(vf v, int64_t count, float fill) {
   const auto mask = static_cast<__mmask16>((1u << count) - 1);
@@ -73,6 +77,7 @@ inline vf vfLoadBf16(const uint16_t* p) {
 }
 
 inline vi viRound(vf v) { return {_mm512_cvtps_epi32(v.v)}; }
+inline vi viTruncate(vf v) { return {_mm512_cvttps_epi32(v.v)}; }
 inline vf viToFloat(vi v) { return {_mm512_cvtepi32_ps(v.v)}; }
 inline vi viAdd(vi x, vi y) { return {_mm512_add_epi32(x.v, y.v)}; }
 inline vf viPow2(vi n) {
@@ -103,20 +108,24 @@ inline vi viSub(vi x, vi y) { return {_mm512_sub_epi32(x.v, y.v)}; }
 inline vi viSet(int32_t x) { return {_mm512_set1_epi32(x)}; }
 
 /// out[j][i] = in[i][j]
-inline void transpose16(const float (&in)[16][16], float* out) {
+inline void transpose16(const vf (&in)[16], float* out) {
   __m512i a[16], b[16];
-  for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_si512(in[i]);
+#pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) {
-    b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
-    b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+    const __m512i even = _mm512_castps_si512(in[2 * i].v), odd = _mm512_castps_si512(in[2 * i + 1].v);
+    b[2 * i] = _mm512_unpacklo_epi32(even, odd);
+    b[2 * i + 1] = _mm512_unpackhi_epi32(even, odd);
   }
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
+#pragma GCC unroll 2
     for (int j = 0; j < 2; ++j) {
       a[4 * i + 2 * j] = _mm512_unpacklo_epi64(b[4 * i + j], b[4 * i + 2 + j]);
       a[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(b[4 * i + j], b[4 * i + 2 + j]);
     }
   }
   // Lane l of a[4 i + c] holds rows 4 i..4 i + 3 of column 4 l + c.
+#pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
     const __m512i low0 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x88);
     const __m512i high0 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xdd);
@@ -170,6 +179,9 @@ inline vi dotQuad(vi acc, const vb* w, const int8_t* x, int64_t stride) {
   }
   return acc;
 }
+
+/// What attention sums for four queries at once: see attention.inc.
+constexpr int runsTogether = 4, partsTogether = 4;
 
 /// Rows per tile of the matmuls: what the registers hold, or a tile of AMX.
 #if defined(QUETZAL_AMX_TABLE)

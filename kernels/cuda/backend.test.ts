@@ -284,6 +284,24 @@ describe("the CUDA backend on the emulated driver", () => {
     );
   });
 
+  test("KV in q8_0 is refused", async () => {
+    const tiny = tinyFile("F16");
+    using _file = tiny.file;
+    await rejects(
+      native.loadModel({
+        path: tiny.file.path,
+        isa: "cuda",
+        threads: 1,
+        weights: tiny.file.specs,
+        program: tiny.program,
+        kv: { ...kv, type: "q8_0" },
+        rowsMax: 8,
+        outRowsMax: 8,
+      }),
+      /CUDA kernels need KV in f16, found q8_0/,
+    );
+  });
+
   test("a lost device fails the step, names the device and stays lost", async () => {
     const tiny = tinyFile("F16");
     using _file = tiny.file;

@@ -56,9 +56,18 @@ struct RopeArgs {
   bool neox;  // pairs (i, i + rotated / 2) instead of (2i, 2i + 1)
 };
 
-/// f16 [blocks][layer][k|v][kvHead][token][headDim]
+/// How keys and values are stored.
+enum class KvType : int32_t { f16 = 0, q8_0 = 1 };
+
+/// [blocks][layer][k|v][kvHead], each entry the tokens of a head in a block:
+///
+///   f16   f16 [token][headDim]
+///   q8_0  k: i8 [headDim][token], v: i8 [token][headDim]; then f16 [headDim / 32][token],
+///         the scale of 32 dims. A key's codes stand apart, so that a register takes one
+///         dim of sixteen tokens.
 struct KvPool {
-  uint16_t* data;
+  uint8_t* data;
+  KvType type;
   int64_t layers, kvHeads, headDim, blockTokens, blocks;
 };
 
@@ -87,6 +96,10 @@ struct AttentionArgs {
 };
 
 constexpr int64_t attentionTileRows = 8;
+
+/// Attention weighs the tokens of up to four runs together; a run is up to sixteen tokens
+/// of one block.
+constexpr int64_t runsMax = 4, groupTokens = 16 * runsMax;
 
 /// Sampling of one row; see proto SamplingParams for the order of the steps.
 struct SampleArgs {
@@ -154,17 +167,28 @@ static inline int64_t paddedHeadDim(int64_t headDim) { return (headDim + 15) / 1
 
 static inline int64_t attentionScratchFloats(int64_t headDim, int64_t headsPerKvHead) {
   const int64_t padded = paddedHeadDim(headDim);
-  return 32 * padded + attentionTileRows * headsPerKvHead * (2 * padded + 2) + 64;
+  return groupTokens * padded + attentionTileRows * headsPerKvHead * (2 * padded + 2) + 64;
 }
 
-/// Adjusted logits, probabilities, and candidates.
-static inline int64_t sampleScratchBytes(int64_t vocab) { return vocab * 16 + 256; }
+/// Candidates, adjusted logits, and probabilities.
+static inline int64_t sampleScratchBytes(int64_t vocab) { return vocab * 20 + 256; }
 
-/// Where the k or v rows of one head begin inside the pool, in halves.
-static inline int64_t kvOffset(const KvPool& pool, int64_t block, int64_t layer, int64_t isV,
-                               int64_t kvHead) {
-  const int64_t head = pool.blockTokens * pool.headDim;
-  return (((block * pool.layers + layer) * 2 + isV) * pool.kvHeads + kvHead) * head;
+/// Of k or v of one head in one block.
+static inline int64_t kvHeadBytes(KvType type, int64_t blockTokens, int64_t headDim) {
+  const int64_t values = blockTokens * headDim;
+  return type == KvType::f16 ? values * 2 : values + values / quantBlock * 2;
+}
+
+/// Where k or v of one head begin.
+static inline uint8_t* kvHeadOf(const KvPool& pool, int64_t block, int64_t layer, int64_t isV,
+                                int64_t kvHead) {
+  const int64_t head = ((block * pool.layers + layer) * 2 + isV) * pool.kvHeads + kvHead;
+  return pool.data + head * kvHeadBytes(pool.type, pool.blockTokens, pool.headDim);
+}
+
+/// q8_0: the scales behind the codes of a head.
+static inline uint16_t* kvScalesOf(const KvPool& pool, uint8_t* head) {
+  return reinterpret_cast<uint16_t*>(head + pool.blockTokens * pool.headDim);
 }
 
 }  // namespace quetzal

@@ -1,5 +1,6 @@
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { test } from "vitest";
+import { Code } from "../errors/mesh_error.ts";
 import { chooseBackend, deviceKvBytes } from "./backend.ts";
 import type { CudaDevice, Native } from "./native.ts";
 import type { ModelFile } from "./model_file.ts";
@@ -53,21 +54,23 @@ const cases = [
 ];
 
 test.each(cases)("$name", ({ native, backend, isa, target }) => {
-  const chosen = chooseBackend({ backend, isa }, native);
+  const chosen = chooseBackend({ backend, isa, kvType: "f16" }, native);
   equal(chosen.target, target);
   deepEqual(chosen.device, target === "cuda" ? device : undefined);
 });
 
+const onCuda = { backend: "cuda", kvType: "f16" } as const;
+
 test("cuda without a GPU says what is missing", () => {
   throws(
-    () => chooseBackend({ backend: "cuda", isa: undefined }, without),
+    () => chooseBackend({ ...onCuda, isa: undefined }, without),
     /Cannot use CUDA: no libcuda/,
   );
 });
 
 test("an instruction set with cuda is refused", () => {
   throws(
-    () => chooseBackend({ backend: "cuda", isa: "avx2" }, withGpu),
+    () => chooseBackend({ ...onCuda, isa: "avx2" }, withGpu),
     /isa: needs backend cpu, found avx2 with cuda/,
   );
 });
@@ -85,3 +88,19 @@ test("KV blocks get what weights and activations leave", () => {
   equal(bytes > 0.85 * most && bytes < most, true);
   equal(deviceKvBytes({ ...device, freeBytes: 6e9 }, model, limits), 0);
 });
+
+test.each(["auto", "cuda"] as const)(
+  "KV in q8_0 on a GPU is refused, with backend %s",
+  (backend) => {
+    throws(
+      () => chooseBackend({ backend, isa: undefined, kvType: "q8_0" }, withGpu),
+      {
+        code: Code.failedPrecondition,
+        message: "Cannot create an engine: kvType: needs f16 on a GPU (GPU), " +
+          "found q8_0; backend cpu has it",
+      },
+    );
+    const onCpu = { backend: "cpu", isa: undefined, kvType: "q8_0" } as const;
+    equal(chooseBackend(onCpu, withGpu).target, "avx2");
+  },
+);

@@ -1,6 +1,6 @@
 /** What a model runs on: the CPU, or a GPU where one is there. */
 import { Code, MeshError } from "../errors/mesh_error.ts";
-import type { CudaDevice, Native, Target } from "./native.ts";
+import type { CudaDevice, KvType, Native, Target } from "./native.ts";
 import { chooseIsa } from "./engine_options.ts";
 import type { ModelFile } from "./model_file.ts";
 
@@ -16,9 +16,10 @@ export interface ChosenBackend {
 
 /** Throws a `MeshError` that says what is missing for what was asked for. */
 export function chooseBackend(
-  { backend, isa }: {
+  { backend, isa, kvType }: {
     readonly backend: Backend | undefined;
     readonly isa: string | undefined;
+    readonly kvType: KvType;
   },
   native: Native,
 ): ChosenBackend {
@@ -32,9 +33,22 @@ export function chooseBackend(
   if (backend === "cpu" || isa !== undefined) return onCpu();
   const probe = native.cuda?.() ??
     { missing: "Cannot use CUDA: this native code was built without it" };
-  if (probe.missing === undefined) return { target: "cuda", device: probe };
+  if (probe.missing === undefined) {
+    requireOnGpu(kvType, probe);
+    return { target: "cuda", device: probe };
+  }
   if (backend !== "cuda") return onCpu();
   throw new MeshError(Code.failedPrecondition, probe.missing);
+}
+
+/** `auto` does not fall back to the CPU either: that would be a surprise of another kind. */
+function requireOnGpu(kvType: KvType, { name }: CudaDevice): void {
+  if (kvType === "f16") return;
+  throw new MeshError(
+    Code.failedPrecondition,
+    `Cannot create an engine: kvType: needs f16 on a GPU (${name}), found ${kvType}; ` +
+      "backend cpu has it",
+  );
 }
 
 /** Share of the free memory that we take: the driver and graphs need some too. */

@@ -10,7 +10,6 @@
  */
 import { Code, MeshError } from "../errors/mesh_error.ts";
 import { blockTokens } from "./block_hash.ts";
-import { BusyRate } from "./busy_rate.ts";
 import {
   checkFits,
   checkSequence,
@@ -19,7 +18,7 @@ import {
 import type { EventQueue } from "../event_queue/event_queue.ts";
 import { Generation } from "./generation.ts";
 import { KvFetches } from "./kv_fetches.ts";
-import type { CudaDevice, NativeModel, StepOutput } from "./native.ts";
+import type { CudaDevice, KvType, NativeModel, StepOutput } from "./native.ts";
 import { PrefixCache } from "./prefix_cache.ts";
 import { PromptRun } from "./prompt_run.ts";
 import { readToken, type RunningStep, startStep } from "./running_step.ts";
@@ -27,6 +26,7 @@ import { Scheduler, type StepPlan } from "./scheduler.ts";
 import { Sequence, type SequenceOwner, type StepFacts } from "./sequence.ts";
 import { planAhead } from "./step_ahead.ts";
 import { StepBatch } from "./step_batch.ts";
+import { StepRates } from "./step_rates.ts";
 import type {
   DeviceStatus,
   Engine,
@@ -42,6 +42,7 @@ import type {
 export interface StepEngineOptions {
   readonly model: NativeModel;
   readonly fingerprint: string;
+  readonly kvType: KvType;
   readonly contextLength: number;
   readonly vocabSize: number;
   readonly layers: number;
@@ -62,6 +63,7 @@ type CacheListener = Parameters<Engine["onCacheChange"]>[0];
 
 export class StepEngine implements Engine {
   readonly fingerprint: string;
+  readonly kvType: KvType;
   readonly contextLength: number;
   readonly blockTokens = blockTokens;
   readonly kvBlockBytes: number;
@@ -79,10 +81,8 @@ export class StepEngine implements Engine {
   readonly #waitingMax: number;
   readonly #now: () => number;
   readonly #onWarning: (message: string, cause?: unknown) => void;
-  readonly #prefillRate = new BusyRate();
-  readonly #decodeRate = new BusyRate();
+  readonly #rates = new StepRates();
   readonly #device: CudaDevice | undefined;
-  #bytesPerS: number | undefined;
   readonly #cacheListeners = new Set<CacheListener>();
   /** To be taken out at the next step boundary. */
   #cancelled: Sequence[] = [];
@@ -94,6 +94,7 @@ export class StepEngine implements Engine {
 
   constructor(options: StepEngineOptions) {
     this.fingerprint = options.fingerprint;
+    this.kvType = options.kvType;
     this.contextLength = options.contextLength;
     this.kvBlockBytes = options.model.kvBlockBytes;
     this.layers = options.layers;
@@ -122,8 +123,8 @@ export class StepEngine implements Engine {
       blocksFree: this.#cache.availableCount,
       running: this.#scheduler.running.length,
       waiting: this.#scheduler.waiting.length,
-      prefillTokensPerS: this.#prefillRate.perSecond,
-      decodeTokensPerS: this.#decodeRate.perSecond,
+      prefillTokensPerS: this.#rates.prefillTokensPerS,
+      decodeTokensPerS: this.#rates.decodeTokensPerS,
     };
   }
 
@@ -131,7 +132,7 @@ export class StepEngine implements Engine {
     if (!this.#device) return undefined;
     const { name, memoryBytes } = this.#device;
     const { fault } = this.#model;
-    return { name, memoryBytes, bytesPerS: this.#bytesPerS, fault };
+    return { name, memoryBytes, bytesPerS: this.#rates.bytesPerS, fault };
   }
 
   generate(
@@ -313,12 +314,8 @@ export class StepEngine implements Engine {
       this.#failStep(plan, result.cause);
       return;
     }
-    const { output } = result;
-    if (output.deviceUs && output.bytesRead) {
-      this.#bytesPerS = output.bytesRead / output.deviceUs * 1e6;
-    }
-    this.#countRows(plan, output.stepUs / 1e6);
-    this.#handOut(plan, output);
+    this.#rates.count(plan, result.output);
+    this.#handOut(plan, result.output);
   }
 
   #removeCancelled(): void {
@@ -396,22 +393,6 @@ export class StepEngine implements Engine {
       // A lost device is this worker's fault: another one can run the sequence.
       const code = this.#model.fault ? Code.unavailable : Code.internal;
       this.#fail(sequence, new MeshError(code, message, { cause }));
-    }
-  }
-
-  /** A step of both kinds is shared by its rows: native code computes them together. */
-  #countRows(plan: StepPlan, seconds: number): void {
-    let decodeRows = 0;
-    for (let i = 0; i < plan.sequences.length; i++) {
-      const sequence = plan.sequences[i];
-      if (sequence.tokenCount > sequence.givenCount) {
-        decodeRows += plan.rowCounts[i];
-      }
-    }
-    const share = decodeRows / plan.rows;
-    if (share > 0) this.#decodeRate.add(decodeRows, seconds * share);
-    if (share < 1) {
-      this.#prefillRate.add(plan.rows - decodeRows, seconds * (1 - share));
     }
   }
 

@@ -13,7 +13,7 @@ import { afterAll, test } from "vitest";
 import { Code } from "../errors/mesh_error.ts";
 import { gguf, readGguf } from "../gguf/mod.ts";
 import { chooseLimits } from "./engine_options.ts";
-import { createEngine, openModel } from "./mod.ts";
+import { createEngine, isUnchanged, openModel } from "./mod.ts";
 import { referenceNative } from "./testing/reference_native.ts";
 import { promptOf, run } from "./testing/sequences.ts";
 import { type TinyModelOptions, writeTinyModel } from "./testing/tiny_model.ts";
@@ -74,6 +74,35 @@ test("copies of a file have one fingerprint, other files another", () => {
   notEqual(fingerprint(tiny({ seed: 2 })), fingerprint(path));
   const metadata = { "general.name": gguf.string("another") };
   notEqual(fingerprint(tiny({ metadata })), fingerprint(path));
+});
+
+test("KV in q8_0 has smaller blocks and another fingerprint", async () => {
+  const heads32 = tiny({ headDim: 32 });
+  const f16 = openModel(readGguf(heads32));
+  const q8 = openModel(readGguf(heads32), "q8_0");
+  equal(f16.kvBlockBytes, 2 * 2 * 2 * 16 * 32 * 2);
+  equal(q8.kvBlockBytes, 2 * 2 * 2 * 16 * 34);
+  notEqual(q8.fingerprint, f16.fingerprint);
+  equal(openModel(readGguf(heads32), "f16").fingerprint, f16.fingerprint);
+  ok(isUnchanged(q8));
+  await using engine = await createEngine({
+    path: heads32,
+    native: referenceNative,
+    kvType: "q8_0",
+    kvBytes: 10 * q8.kvBlockBytes,
+  });
+  deepEqual(
+    [engine.kvType, engine.fingerprint, engine.kvBlockBytes, engine.kvBytes],
+    ["q8_0", q8.fingerprint, q8.kvBlockBytes, 10 * q8.kvBlockBytes],
+  );
+});
+
+test("KV in q8_0 needs heads of whole blocks", () => {
+  throws(() => openModel(readGguf(path), "q8_0"), {
+    code: Code.failedPrecondition,
+    message: `Cannot keep KV of "${path}" in q8_0: needs heads in multiples ` +
+      "of 32 dims, found 16",
+  });
 });
 
 test("the pool holds runningMax contexts unless told otherwise", () => {

@@ -23,9 +23,10 @@ export type * from "./types.ts";
 /** Loads a model; rejects with a `MeshError` that says what the file lacks. */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   const native = options.native ?? await loadAddon();
-  const model = options.file ?? openModel(readHeader(options));
+  const model = options.file ?? openModel(readHeader(options), options.kvType);
+  const { backend, isa } = options;
   const { target, device } = chooseBackend(
-    { backend: options.backend, isa: options.isa },
+    { backend, isa, kvType: model.kvType },
     native,
   );
   const limits = chooseLimits(options, model, device);
@@ -34,6 +35,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     model: await loadModel(native, { model, target, limits }),
     device,
     fingerprint: model.fingerprint,
+    kvType: model.kvType,
     contextLength: model.graph.contextLength,
     vocabSize: model.graph.vocabSize,
     layers: model.graph.kv.layers,
@@ -73,7 +75,12 @@ async function loadModel(
       threads: limits.threads,
       weights: graph.weights,
       program: graph.program,
-      kv: { ...graph.kv, blockTokens, blocks: limits.kvBlocks },
+      kv: {
+        ...graph.kv,
+        type: model.kvType,
+        blockTokens,
+        blocks: limits.kvBlocks,
+      },
       rowsMax: limits.rowsMax,
       outRowsMax: limits.runningMax,
     });

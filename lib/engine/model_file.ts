@@ -1,35 +1,53 @@
 /** From a GGUF file to what native code loads, and what workers agree on. */
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";
+import { Code, MeshError } from "../errors/mesh_error.ts";
 import type { GgufFile } from "../gguf/mod.ts";
 import { blockTokens } from "./block_hash.ts";
 import { buildGraph, type ModelGraph } from "./models/mod.ts";
+import type { KvType } from "./native.ts";
 
 export interface ModelFile {
   readonly gguf: GgufFile;
   readonly graph: ModelGraph;
   /** Workers with the same fingerprint may use each other's KV. */
   readonly fingerprint: string;
+  readonly kvType: KvType;
   readonly kvBlockBytes: number;
 }
 
-export function openModel(gguf: GgufFile): ModelFile {
+/** Throws a `MeshError` that says what the file lacks, for KV of this type too. */
+export function openModel(gguf: GgufFile, kvType: KvType = "f16"): ModelFile {
   const graph = buildGraph(gguf);
   const { layers, kvHeads, headDim } = graph.kv;
+  const { values, bytes } = kvFormats[kvType];
+  if (headDim % values !== 0) {
+    throw new MeshError(
+      Code.failedPrecondition,
+      `Cannot keep KV of "${gguf.path}" in ${kvType}: needs heads in multiples ` +
+        `of ${values} dims, found ${headDim}`,
+    );
+  }
   return {
     gguf,
     graph,
-    fingerprint: fingerprintOf(gguf, graph),
-    kvBlockBytes: layers * 2 * kvHeads * blockTokens * headDim * f16Bytes,
+    fingerprint: fingerprintOf(gguf, { graph, kvType }),
+    kvType,
+    kvBlockBytes: layers * 2 * kvHeads * blockTokens * headDim / values * bytes,
   };
 }
 
+/** Bytes of so many adjacent values. */
+const kvFormats: Record<KvType, { values: number; bytes: number }> = {
+  f16: { values: 1, bytes: 2 },
+  q8_0: { values: 32, bytes: 34 },
+};
+
 /** Whether the file still is what was opened; a look at its size, header and samples. */
-export function isUnchanged({ gguf, graph, fingerprint }: ModelFile): boolean {
-  return fingerprintOf(gguf, graph) === fingerprint;
+export function isUnchanged(file: ModelFile): boolean {
+  return fingerprintOf(file.gguf, file) === file.fingerprint;
 }
 
-const f16Bytes = 2;
 const sampleCount = 64;
 const sampleBytes = 4096;
 
@@ -40,11 +58,17 @@ const sampleBytes = 4096;
  */
 function fingerprintOf(
   { path, fileBytes, tensors }: GgufFile,
-  { kv }: ModelGraph,
+  { graph: { kv }, kvType }: Pick<ModelFile, "graph" | "kvType">,
 ): string {
   const hash = createHash("sha256");
   hash.update(
-    JSON.stringify({ version: 1, dtype: "f16", blockTokens, ...kv, fileBytes }),
+    JSON.stringify({
+      version: 1,
+      dtype: kvType,
+      blockTokens,
+      ...kv,
+      fileBytes,
+    }),
   );
   const headerBytes = Math.min(
     fileBytes,

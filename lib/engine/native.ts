@@ -52,7 +52,16 @@ export interface WeightSpec {
   readonly bytes: number;
 }
 
+/** How keys and values are stored: halves, or ggml's q8_0 (32 int8 and an f16 scale). */
+export const kvTypes = ["f16", "q8_0"] as const;
+export type KvType = typeof kvTypes[number];
+
 export interface KvShape {
+  /**
+   * Default f16. q8_0 needs `headDim` in multiples of 32 and `blockTokens` in
+   * multiples of 16, and no GPU can do it.
+   */
+  readonly type?: KvType;
   readonly layers: number;
   readonly kvHeads: number;
   readonly headDim: number;
@@ -142,8 +151,9 @@ export interface NativeModel {
   readonly isa: Target;
   /**
    * The KV pool itself: block b is bytes [b * kvBlockBytes, (b + 1) * kvBlockBytes),
-   * f16 [layer][k|v][kvHead][token][headDim]. A block may be read or written from
-   * here only while no step that names it runs.
+   * [layer][k|v][kvHead], each f16 [token][headDim] or what q8_0 makes of it
+   * (kernels/include/kernels.h). A block may be read or written from here only while
+   * no step that names it runs.
    */
   readonly kv: Uint8Array;
   readonly kvBlockBytes: number;

@@ -40,6 +40,7 @@ const engine = new StepEngine({
     },
   },
   fingerprint: "bench",
+  kvType: "f16",
   contextLength: 1024,
   vocabSize: 100,
   layers: 1,

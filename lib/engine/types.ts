@@ -1,4 +1,5 @@
 /** The engine as services see it: sequences in, tokens out, KV blocks by index. */
+import type { KvType } from "./native.ts";
 
 /** Normalized sampling; every field present. See proto SamplingParams for meaning. */
 export interface Sampling {
@@ -113,6 +114,8 @@ export interface PromptKv extends Disposable {
 
 export interface Engine extends AsyncDisposable {
   readonly fingerprint: string;
+  /** How its blocks hold keys and values; part of the fingerprint. */
+  readonly kvType: KvType;
   readonly contextLength: number;
   readonly blockTokens: number;
   readonly kvBlockBytes: number;

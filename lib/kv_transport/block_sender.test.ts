@@ -4,7 +4,13 @@ import type { KvBlock } from "../../proto/gen/quetzal/v1/prefill.ts";
 import { BlockSender, type BlockSenderOptions } from "./block_sender.ts";
 import { crc32cTable } from "./crc32c.ts";
 
-const layout = { fingerprint: "f", blockTokens: 16, layers: 1, blockBytes: 32 };
+const layout = {
+  fingerprint: "f",
+  kvType: "f16",
+  blockTokens: 16,
+  layers: 1,
+  blockBytes: 32,
+} as const;
 const source = {
   blockBytes: (index: number) => new Uint8Array(32).fill(index),
 };

@@ -4,7 +4,6 @@
  */
 import type { Token } from "../../proto/gen/quetzal/v1/common.ts";
 import {
-  KvDtype,
   type KvSharedBlocks,
   type PrefillEvent,
   type PrefillRequest,
@@ -26,7 +25,7 @@ import type {
   KvTransport,
   PullFailure,
 } from "./types.ts";
-import type { Crc32c } from "./wire_block.ts";
+import { type Crc32c, kvDtypes } from "./wire_block.ts";
 
 export interface GrpcTransportOptions {
   readonly crc32c: Crc32c;
@@ -274,7 +273,7 @@ function toPrefillRequest(
     haveTokens,
     modelFingerprint: layout.fingerprint,
     blockTokens: layout.blockTokens,
-    kvDtype: KvDtype.KV_DTYPE_F16,
+    kvDtype: kvDtypes[layout.kvType],
     emittedCount: prompt.emittedCount,
     sharedMemory: room?.offer,
   };

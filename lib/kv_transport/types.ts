@@ -2,6 +2,7 @@ import type {
   SamplingParams,
   Token,
 } from "../../proto/gen/quetzal/v1/common.ts";
+import type { KvType } from "../engine/native.ts";
 import type { BlockFaultReason } from "./wire_block.ts";
 
 /**
@@ -21,6 +22,7 @@ export interface KvTransport extends AsyncDisposable {
 export interface KvLayout {
   /** Names model and weights; another one's KV is noise to this model. */
   readonly fingerprint: string;
+  readonly kvType: KvType;
   readonly blockTokens: number;
   readonly layers: number;
   /** Bytes of one block, all layers. */

@@ -7,10 +7,11 @@ import { encodeBlock, verifyBlock } from "./wire_block.ts";
 
 const layout = {
   fingerprint: "f1",
+  kvType: "f16",
   blockTokens: 16,
   layers: 3,
   blockBytes: 96,
-};
+} as const;
 
 function blockAt(blockIndex: number, tokenCount = 16): KvBlock {
   const payload = Buffer.from(
@@ -55,6 +56,24 @@ for (const { change, reason } of cases) {
     ok(fault?.message.startsWith("Cannot use KV block 2: "));
   });
 }
+
+test("a block of q8_0 is one to those who hold q8_0, and to nobody else", () => {
+  const q8 = { ...layout, kvType: "q8_0" } as const;
+  const payload = new Uint8Array(96);
+  const block = encodeBlock(
+    q8,
+    { blockIndex: 2, tokenCount: 16, payload },
+    crc32cTable,
+  );
+  equal(
+    verifyBlock(block, { ...expected, layout: q8 }, crc32cTable),
+    undefined,
+  );
+  deepEqual(verifyBlock(block, expected, crc32cTable), {
+    reason: "dtype",
+    message: "Cannot use KV block 2: dtype must be 1, is 2",
+  });
+});
 
 test("verifyBlock() finds every single turned bit of a payload", () => {
   const block = blockAt(2);

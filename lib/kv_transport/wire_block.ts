@@ -6,9 +6,16 @@
  * crash a model, it makes it talk nonsense, so this is the only line of defence.
  */
 import { type KvBlock, KvDtype } from "../../proto/gen/quetzal/v1/prefill.ts";
+import type { KvType } from "../engine/native.ts";
 import type { KvLayout } from "./types.ts";
 
 export const wireFormatVersion = 1;
+
+/** How messages say what an engine's blocks hold. */
+export const kvDtypes: Record<KvType, KvDtype> = {
+  f16: KvDtype.KV_DTYPE_F16,
+  q8_0: KvDtype.KV_DTYPE_Q8_0,
+};
 
 /** CRC-32C (Castagnoli) of bytes, as an unsigned 32-bit number. */
 export type Crc32c = (bytes: Uint8Array) => number;
@@ -27,7 +34,7 @@ export function encodeBlock(
   return {
     formatVersion: wireFormatVersion,
     modelFingerprint: layout.fingerprint,
-    dtype: KvDtype.KV_DTYPE_F16,
+    dtype: kvDtypes[layout.kvType],
     blockIndex,
     layerBegin: 0,
     layerEnd: layout.layers,
@@ -82,8 +89,8 @@ export function verifyBlock(
   if (block.modelFingerprint !== layout.fingerprint) {
     return fault("fingerprint", layout.fingerprint, block.modelFingerprint);
   }
-  if (block.dtype !== KvDtype.KV_DTYPE_F16) {
-    return fault("dtype", KvDtype.KV_DTYPE_F16, block.dtype);
+  if (block.dtype !== kvDtypes[layout.kvType]) {
+    return fault("dtype", kvDtypes[layout.kvType], block.dtype);
   }
   if (block.blockIndex !== blockIndex) {
     return fault("block_index", blockIndex, block.blockIndex);

@@ -3,7 +3,7 @@ import { availableParallelism, hostname, totalmem } from "node:os";
 import type { WorkerRole } from "../bus/types.ts";
 import { type ConfigReader, logLevels } from "../config/mod.ts";
 import { type Backend, backends } from "../engine/backend.ts";
-import { type Isa, isas } from "../engine/native.ts";
+import { type Isa, isas, type KvType, kvTypes } from "../engine/native.ts";
 import { modelCacheDefault } from "../model_source/cache_folder.ts";
 
 export interface WorkerConfig {
@@ -45,6 +45,8 @@ export interface EngineConfig {
   /** What models run on; `auto` takes a GPU where one is there. */
   readonly backend: Backend;
   readonly kvBlocks: number | undefined;
+  /** How KV is stored; blocks only move between workers of one type. */
+  readonly kvType: KvType;
   readonly batchTokens: number | undefined;
   readonly runningMax: number | undefined;
   readonly waitingMax: number | undefined;
@@ -87,6 +89,7 @@ export function readWorkerConfig(
       isa: reader.oneOf("QUETZAL_ISA", isas, undefined),
       backend: reader.oneOf("QUETZAL_BACKEND", backends, "auto"),
       kvBlocks: reader.integer("QUETZAL_KV_BLOCKS", [1, 2 ** 24], undefined),
+      kvType: reader.oneOf("QUETZAL_KV_TYPE", kvTypes, "f16"),
       batchTokens: reader.integer(
         "QUETZAL_BATCH_TOKENS",
         [1, 65_536],

@@ -45,7 +45,7 @@ export function prepareModel(
   { name, path }: { readonly name: string; readonly path: string },
   { native, config, memoryBytes, warn }: LoadParts,
 ): PreparedModel {
-  const file = openModel(readGguf(path));
+  const file = openModel(readGguf(path), config.kvType);
   const endIds = endIdsOf(file.gguf, name, warn);
   const options = {
     file,

@@ -27,6 +27,7 @@ export function servedModel(
     admission: new Admission(modelLeaves(name)),
     layout: {
       fingerprint: engine.fingerprint,
+      kvType: engine.kvType,
       blockTokens: engine.blockTokens,
       layers: engine.layers,
       blockBytes: engine.kvBlockBytes,

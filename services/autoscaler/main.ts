@@ -90,7 +90,8 @@ async function lead(signal: AbortSignal): Promise<void> {
   const mesh = joinMesh(AbortSignal.any([signal, joining.signal]));
   const controller = new Controller({
     // What is under way when the lease is lost does not go on either.
-    client: boundTo(client, signal),
+    client: boundTo(client, signal, () => election.holds),
+    mayAct: () => election.holds,
     namespace: config.namespace,
     identity: config.identity,
     defaults: {

@@ -71,7 +71,7 @@ export function createControllerMetrics(registry: Registry) {
     ], of(["action", "outcome"])),
     blind: gauge(registry, [
       "controller_blind",
-      "1 while nothing is decided, because NATS is away",
+      "1 while nothing is decided: NATS is away, or was until a moment ago",
     ], of([])),
     invalid: gauge(registry, [
       "controller_invalid_objects",

@@ -15,6 +15,7 @@ test("parseConfig() fills defaults", () => {
   equal(config.kvStallMs, 2_000);
   equal(config.drainMs, 20_000);
   equal(config.engine.kvBlocks, undefined);
+  equal(config.engine.kvType, "f16");
 });
 
 test("parseConfig() reports every fault at once", () => {
@@ -23,6 +24,7 @@ test("parseConfig() reports every fault at once", () => {
       QUETZAL_DECODE_PORT: "99999",
       QUETZAL_MODELS: "a=x,a=y,z",
       QUETZAL_ISA: "mmx",
+      QUETZAL_KV_TYPE: "q4_0",
       QUETZAL_WORKER_ID: "a.b",
       QUETZAL_DECODE_PROT: "1",
     }), {
@@ -32,6 +34,7 @@ test("parseConfig() reports every fault at once", () => {
       'QUETZAL_MODELS names "a" twice; ' +
       'QUETZAL_MODELS has "z", expected name=path; ' +
       'QUETZAL_ISA is "mmx", expected one of ref, avx2, avx512, amx; ' +
+      'QUETZAL_KV_TYPE is "q4_0", expected one of f16, q8_0; ' +
       "QUETZAL_DECODE_PROT is unknown, known are QUETZAL_DECODE_PORT, " +
       "QUETZAL_DECODE_REMOTE_TOKENS_MIN, QUETZAL_DECODE_SLOW_READER, " +
       "QUETZAL_DECODE_TOKEN_WAIT, QUETZAL_DECODE_TOKEN_WAIT_BATCH",

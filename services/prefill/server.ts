@@ -1,7 +1,7 @@
 /** `quetzal.v1.Prefill`: runs a prompt and streams its KV blocks as they fill. */
 import { type Span, trace } from "@opentelemetry/api";
 import {
-  KvDtype,
+  kvDtypeToJSON,
   type PrefillEvent,
   type PrefillRequest,
   PrefillService,
@@ -12,6 +12,7 @@ import {
   blockEventBytes,
   BlockSender,
   type Crc32c,
+  kvDtypes,
   type KvFaultRates,
   planFault,
   type SharedFiles,
@@ -224,14 +225,16 @@ function requireSameLayout(
       { field },
     );
   };
-  if (request.modelFingerprint !== layout.fingerprint) {
-    differs("model_fingerprint", layout.fingerprint, request.modelFingerprint);
+  const dtype = kvDtypes[layout.kvType];
+  if (request.kvDtype !== dtype) {
+    differs("kv_dtype", kvDtypeToJSON(dtype), kvDtypeToJSON(request.kvDtype));
   }
   if (request.blockTokens !== layout.blockTokens) {
     differs("block_tokens", layout.blockTokens, request.blockTokens);
   }
-  if (request.kvDtype !== KvDtype.KV_DTYPE_F16) {
-    differs("kv_dtype", KvDtype.KV_DTYPE_F16, request.kvDtype);
+  // Last, for it also covers the others, and says less.
+  if (request.modelFingerprint !== layout.fingerprint) {
+    differs("model_fingerprint", layout.fingerprint, request.modelFingerprint);
   }
 }
 

@@ -205,6 +205,39 @@ test(
 );
 
 test(
+  "a leader that was stopped for longer than its lease overwrites nothing when it goes on",
+  async () => {
+    await it.kube.apply(
+      pool("thaw", { scaling: { replicasMin: 2, replicasMax: 5 } }),
+    );
+    const deployment = (probe: (object: StatusObject) => unknown) =>
+      it.until("deployments", "thaw-workers", probe, 60_000);
+    await deployment((object) => replicasOf(object) === 2);
+    const standby = await it.startAnother({ name: "autoscaler-d" });
+    await waitFor(() => standby.log.includes('"waiting"'), {
+      timeoutMs: 20_000,
+    });
+    process.kill(leader.pid, "SIGSTOP");
+    await standby.leads();
+    await it.kube.cluster.kubectl([
+      ...["scale", "-n", namespace, "workerpool/thaw", "--replicas=3"],
+    ]);
+    const { metadata } = await deployment((object) => replicasOf(object) === 3);
+    // It wakes up with the old number in mind, and news of the new one in its socket.
+    process.kill(leader.pid, "SIGCONT");
+    await waitFor(() => leader.log.includes('"kind":"lost"'), {
+      timeoutMs: 20_000,
+      what: "the old leader to notice",
+    });
+    const after = await deployment((object) => replicasOf(object) === 3);
+    equal(after.metadata.generation, metadata.generation);
+    await leader.kill("SIGKILL");
+    leader = standby;
+  },
+  120_000,
+);
+
+test(
   "a leader that cannot renew its lease stops acting before another one may, and comes back",
   async () => {
     const leading = async () =>

@@ -78,23 +78,31 @@ test(
       await new Promise((resolve) => setTimeout(resolve, 5_000));
       return await written() === before;
     }, { timeoutMs: 120_000, what: "the controller to come to rest" });
-    const [before, cpuBeforeMs, startMs] = [
-      await written(),
-      controller.cpuMs(),
-      performance.now(),
-    ];
-    await new Promise((resolve) => setTimeout(resolve, 30_000));
-    const share = (controller.cpuMs() - cpuBeforeMs) /
-      (performance.now() - startMs);
+    const before = await written();
+    // V8 gives back what the start took in the first half minute of rest.
+    const first = await cpuShareOf(30_000);
+    const rest = await cpuShareOf(60_000);
     console.log(
-      `at rest: ${(share * 100).toFixed(2)} % of a core, ` +
-        `${(controller.memoryBytes() / 2 ** 20).toFixed(0)} MiB resident`,
+      `at rest: ${percent(rest)} of a core, in the 30 s before ${
+        percent(first)
+      }; ${(controller.memoryBytes() / 2 ** 20).toFixed(0)} MiB resident`,
     );
     equal(await written(), before);
-    ok(share <= 0.03, `it takes ${(share * 100).toFixed(2)} % of a core`);
+    ok(rest <= 0.01, `it takes ${percent(rest)} of a core`);
   },
-  240_000,
+  300_000,
 );
+
+async function cpuShareOf(ms: number): Promise<number> {
+  const cpuBeforeMs = controller.cpuMs();
+  const startMs = performance.now();
+  await new Promise((resolve) => setTimeout(resolve, ms));
+  return (controller.cpuMs() - cpuBeforeMs) / (performance.now() - startMs);
+}
+
+function percent(share: number): string {
+  return `${(share * 100).toFixed(2)} %`;
+}
 
 test("the controller takes 200 MB at most", () => {
   const bytes = controller.memoryBytes();

@@ -1,6 +1,6 @@
 /** What an API server says to the whole installation, without pods. */
 import { equal, match, ok } from "node:assert/strict";
-import { readdirSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, test } from "vitest";
 import { type Cluster, startControlCluster } from "../../infra/cluster/mod.ts";
@@ -43,6 +43,30 @@ test.each(overlays)("Kubernetes takes every object of %s", async (overlay) => {
     await kubectl(["apply", "-k", join(k8sFolder, budgetsBefore121)]);
   } else equal(refusal, "");
 }, 120_000);
+
+test(
+  "Kubernetes of any age takes ha whole, with the budgets that are documented for it",
+  async () => {
+    const own = join(folder.path, "own");
+    cpSync(k8sFolder, own, { recursive: true });
+    const file = join(own, "overlays/ha/kustomization.yaml");
+    const text = readFileSync(file, "utf8");
+    const replaced = text.replace(
+      /(options\/disruption-budgets)$/m,
+      "$1-v1beta1",
+    );
+    ok(replaced !== text);
+    if (await isBefore121()) writeFileSync(file, replaced);
+    const answer = await cluster.kubectl([
+      ...["apply", "--dry-run=server", "-k", join(own, "overlays/ha")],
+    ]);
+    equal(
+      answer.match(/^poddisruptionbudget\S* .*\(server dry run\)$/gm)?.length,
+      3,
+    );
+  },
+  120_000,
+);
 
 test(
   "Kubernetes takes the objects that overlays seed, and fills in defaults",

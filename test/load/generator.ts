@@ -42,7 +42,12 @@ export async function engineGenerator(
   };
 }
 
-export function meshGenerator(address: string, model: string): Generator {
+/** `metadata` goes with every call. */
+export function meshGenerator(
+  address: string,
+  model: string,
+  metadata: () => Record<string, string> = () => ({}),
+): Generator {
   const client = connect(InferenceClient, address);
   const method = client.generate.bind(client);
   return {
@@ -53,7 +58,11 @@ export function meshGenerator(address: string, model: string): Generator {
         maxTokens,
         sampling: { ignoreEos: true },
       });
-      for await (const { event } of callStream(method, request)) {
+      for await (
+        const { event } of callStream(method, request, {
+          metadata: metadata(),
+        })
+      ) {
         if (event?.$case === "delta" && event.value.tokens.length > 0) {
           yield event.value.tokens.length;
         }

@@ -1,40 +1,46 @@
-/** What tracing costs the request path: meshes with it and without, in turn. */
+/** What tracing costs the request path: requests with it and without, in turn. */
+import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import type { StoreState } from "../../services/dashboard/api_types.ts";
 import { type Mesh, startMesh } from "../mesh/start_mesh.ts";
 import { meshGenerator } from "./generator.ts";
 import { cpuSeconds } from "./process_figures.ts";
 import { type Spread, spread } from "./sample.ts";
-import { timeThroughput } from "./timing.ts";
+import { type Answers, timeAnswers } from "./timing.ts";
 
-const sides = ["off", "control", "on"] as const;
+const sides = ["none", "off", "control", "on"] as const;
+/**
+ * none: a mesh of its own that has nowhere to send spans. The others are one mesh with a
+ * dashboard: off and control, the same again, ask with a trace that is not sampled, on
+ * with one that is.
+ */
 type Side = typeof sides[number];
 type PerSide<T> = Record<Side, T>;
 
 export interface TracingCost {
   readonly tokens_per_s: PerSide<Spread>;
-  /** Of the rates, with tracing to without, pair by pair. */
+  /** Of the rates, on to off, pair by pair. */
   readonly ratio: Spread;
-  /** The same of two meshes without tracing. */
+  /** Control to off: what the machine makes of two equal things. */
   readonly control_ratio: Spread;
-  /** Of router and workers. */
+  /** Of router and worker. */
   readonly cpu_us_per_token: PerSide<Spread>;
   readonly spans: number;
 }
 
 /**
- * Three meshes side by side, of which one has work at any time: without tracing, the same
- * again, and one that sends every span, texts included, to a dashboard on this machine. Two
- * equal meshes differ too (where their memory lies, what else runs), so a ratio says something
- * only beside theirs; the processor time per token is the steadier measure.
+ * Asks the same processes with and without tracing: two meshes differ, by where their
+ * memory lies and what their compilers made of them, by more than tracing costs. With it,
+ * every span and all texts go to a dashboard on this machine, which runs as `task up`
+ * starts it and whose own time does not count.
  */
 export async function measureTracing(
-  { name, models, streams, pairs, warmUps }: {
+  { name, models, load, pairs, warmUps }: {
     /** The model to ask. */
     readonly name: string;
     /** QUETZAL_MODELS; the demo model unless set. */
     readonly models?: string;
-    readonly streams: number;
+    readonly load: Answers;
     readonly pairs: number;
     /** Rounds that do not count. */
     readonly warmUps: number;
@@ -42,61 +48,89 @@ export async function measureTracing(
 ): Promise<TracingCost> {
   const env = { QUETZAL_RUNNING_MAX: "32", QUETZAL_LOG_LEVEL: "warn" };
   const common = { prefill: 0, ...(models && { models }) };
-  await using off = await startMesh({ ...common, env });
-  await using control = await startMesh({ ...common, env });
-  await using on = await startMesh({
+  await using none = await startMesh({ ...common, env });
+  await using traced = await startMesh({
     ...common,
     env: { ...env, QUETZAL_CAPTURE_CONTENT: "true" },
-    // As `task up` starts it.
     dashboard: { QUETZAL_DASHBOARD_NICE: "10" },
   });
-  const meshes: PerSide<Mesh> = { off, control, on };
-  const rates: PerSide<number[]> = { off: [], control: [], on: [] };
-  const cpuUs: PerSide<number[]> = { off: [], control: [], on: [] };
+  const measures: PerSide<() => Promise<Measured>> = {
+    none: () => measure(none, name, load),
+    off: () => measure(traced, name, load, "00"),
+    control: () => measure(traced, name, load, "00"),
+    on: () => measure(traced, name, load, "01"),
+  };
+  const measured: PerSide<Measured[]> = {
+    none: [],
+    off: [],
+    control: [],
+    on: [],
+  };
   for (let round = -warmUps; round < pairs; round++) {
     // Whoever is first changes, so that a drift of the machine hits all.
     for (let k = 0; k < sides.length; k++) {
       const side = sides[(round + warmUps + k) % sides.length];
-      const measured = await measure(meshes[side], { name, streams });
-      if (round < 0) continue;
-      rates[side].push(measured.rate);
-      cpuUs[side].push(measured.cpuUs);
+      const result = await measures[side]();
+      if (round >= 0) measured[side].push(result);
     }
   }
-  const answer = await fetch(`${on.dashboardUrl}/api/store`);
+  const answer = await fetch(`${traced.dashboardUrl}/api/store`);
   const { received }: StoreState = await answer.json();
   return {
-    tokens_per_s: spreads(rates),
-    ratio: ratios(rates.on, rates.off),
-    control_ratio: ratios(rates.control, rates.off),
-    cpu_us_per_token: spreads(cpuUs),
+    tokens_per_s: spreads(measured, ({ rate }) => rate),
+    ratio: ratios(measured.on, measured.off),
+    control_ratio: ratios(measured.control, measured.off),
+    cpu_us_per_token: spreads(measured, ({ cpuUs }) => cpuUs),
     spans: received.spans,
   };
 }
 
+interface Measured {
+  /** Tokens per second. */
+  readonly rate: number;
+  /** Per token. */
+  readonly cpuUs: number;
+}
+
 async function measure(
   mesh: Mesh,
-  { name, streams }: { name: string; streams: number },
-): Promise<{ rate: number; cpuUs: number }> {
+  name: string,
+  load: Answers,
+  flags?: "00" | "01",
+): Promise<Measured> {
   const path = mesh.processes.filter(({ role }) => role !== "dashboard");
   const used = () => path.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0);
-  await using generator = meshGenerator(mesh.grpcAddress, name);
+  await using generator = meshGenerator(
+    mesh.grpcAddress,
+    name,
+    flags && (() => ({ traceparent: traceParent(flags) })),
+  );
   const before = used();
-  const load = { streams, promptTokens: 64, maxTokens: 64, seconds: 3 };
-  const { rate, tokens } = await timeThroughput(generator, load);
+  const { rate, tokens } = await timeAnswers(generator, load);
   // Exporters send once a second.
   await delay(1_500);
   return { rate, cpuUs: (used() - before) / tokens * 1e6 };
 }
 
-function spreads(samples: PerSide<number[]>): PerSide<Spread> {
+/** W3C Trace Context: version, trace, span, flags; 01 is sampled. */
+function traceParent(flags: "00" | "01"): string {
+  const trace = randomBytes(16).toString("hex");
+  return `00-${trace}-${randomBytes(8).toString("hex")}-${flags}`;
+}
+
+function spreads(
+  measured: PerSide<Measured[]>,
+  of: (each: Measured) => number,
+): PerSide<Spread> {
+  const one = (side: Side) => spread(measured[side].map(of));
   return {
-    off: spread(samples.off),
-    control: spread(samples.control),
-    on: spread(samples.on),
+    none: one("none"),
+    off: one("off"),
+    control: one("control"),
+    on: one("on"),
   };
 }
 
-function ratios(of: number[], to: number[]): Spread {
-  return spread(of.map((value, i) => value / to[i]));
+function ratios(of: readonly Measured[], to: readonly Measured[]): Spread {
+  return spread(of.map(({ rate }, i) => rate / to[i].rate));
 }

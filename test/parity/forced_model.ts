@@ -1,5 +1,10 @@
 /** A model that gives the log-probabilities of given text, on the fastest that there is. */
-import { blockTokens, type Native, openModel } from "../../lib/engine/mod.ts";
+import {
+  blockTokens,
+  type KvType,
+  type Native,
+  openModel,
+} from "../../lib/engine/mod.ts";
 import { forcedLogprobs } from "../../lib/engine/testing/teacher_forcing.ts";
 import { readGguf } from "../../lib/gguf/mod.ts";
 
@@ -8,6 +13,7 @@ export async function loadForced(
   code: Native,
   path: string,
   tokensMax: number,
+  kvType: KvType = "f16",
 ) {
   const { graph } = openModel(readGguf(path));
   const model = await code.loadModel({
@@ -18,6 +24,7 @@ export async function loadForced(
     program: graph.program,
     kv: {
       ...graph.kv,
+      type: kvType,
       blockTokens,
       blocks: Math.ceil(tokensMax / blockTokens),
     },

@@ -1,7 +1,7 @@
 // llama.cpp as a reference, in a process of its own under Node: one JSON request a
 // line on stdin, one JSON answer a line on stdout, in order. See `oracle.ts`.
 import { createInterface } from "node:readline";
-import { getLlama, LlamaLogLevel } from "node-llama-cpp";
+import { getLlama, GgmlType, LlamaLogLevel } from "node-llama-cpp";
 
 const threads = Number(process.env.ORACLE_THREADS ?? 2);
 const llama = await getLlama({
@@ -24,20 +24,31 @@ async function open(modelPath, vocabOnly) {
   return models.get(key);
 }
 
-async function openContext(modelPath, contextSize = 1024) {
+async function openContext(modelPath, contextSize = 1024, kvType = "F16") {
   const opened = await open(modelPath, false);
-  if (opened.sequence === undefined || opened.contextSize < contextSize) {
+  const fits = opened.kvType === kvType && opened.contextSize >= contextSize;
+  if (opened.sequence === undefined || !fits) {
     await opened.context?.dispose();
     opened.contextSize = contextSize;
-    // Flash attention and the KV type shift logits; both are pinned.
+    opened.kvType = kvType;
+    // Flash attention and the KV type shift logits; both are pinned. Quantized values
+    // need it.
     opened.context = await opened.model.createContext({
       contextSize,
       batchSize: 512,
       threads,
-      flashAttention: false,
-      experimentalKvCacheKeyType: "F16",
-      experimentalKvCacheValueType: "F16",
+      flashAttention: kvType !== "F16",
+      experimentalKvCacheKeyType: kvType,
+      experimentalKvCacheValueType: kvType,
     });
+    const { kvCacheKeyType, kvCacheValueType } = opened.context;
+    if (
+      [kvCacheKeyType, kvCacheValueType].some((type) =>
+        type !== GgmlType[kvType]
+      )
+    ) {
+      throw new Error(`KV in ${kvType} is not to be had`);
+    }
     opened.sequence = opened.context.getSequence();
   }
   await opened.sequence.clearHistory();
@@ -78,8 +89,8 @@ const operations = {
     return answer;
   },
 
-  async forced({ model, ids, top = 5, contextSize }) {
-    const sequence = await openContext(model, contextSize);
+  async forced({ model, ids, top = 5, contextSize, kvType }) {
+    const sequence = await openContext(model, contextSize, kvType);
     const generateNext = {
       token: true,
       probabilities: true,

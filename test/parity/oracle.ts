@@ -49,6 +49,8 @@ export interface Oracle extends AsyncDisposable {
     ids: readonly number[];
     top?: number;
     contextSize?: number;
+    /** Of its KV cache; default F16. Q8_0 comes with flash attention. */
+    kvType?: "F16" | "Q8_0";
   }): Promise<ForcedAnswer>;
 }
 

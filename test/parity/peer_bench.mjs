@@ -38,7 +38,10 @@ function createContext(contextSize, sequences = 1) {
 /** Times at which tokens came, the start first. */
 async function times(sequence, ids, count) {
   const stamps = [performance.now()];
-  const tokens = sequence.evaluate(ids, { temperature: 0, yieldEogToken: true });
+  const tokens = sequence.evaluate(ids, {
+    temperature: 0,
+    yieldEogToken: true,
+  });
   for await (const _ of tokens) {
     stamps.push(performance.now());
     if (stamps.length > count) break;
@@ -57,7 +60,9 @@ await times(sequence, freshPrompt(8), 1);
 const result = {
   load_ms: loadMs,
   first_token_ms: Date.now() - request.startedAtMs,
-  first_rss_mb: Number(/VmHWM:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]) / 1024,
+  first_rss_mb: Number(
+    /VmHWM:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1],
+  ) / 1024,
   prefill_tok_s: [],
   decode_tok_s: [],
   batch_tok_s: {},
@@ -77,7 +82,9 @@ for (const count of batches) {
   const together = await createContext(32 + generated + 32, count);
   const sequences = Array.from({ length: count }, () => together.getSequence());
   const stamps = await Promise.all(
-    sequences.map(async (one) => (await times(one, freshPrompt(32), generated + 1)).slice(1)),
+    sequences.map(async (one) =>
+      (await times(one, freshPrompt(32), generated + 1)).slice(1)
+    ),
   );
   const begin = Math.max(...stamps.map((one) => one[0]));
   const end = Math.min(...stamps.map((one) => one[one.length - 1]));

@@ -72,7 +72,9 @@ double runAttention(Arrays& arrays, Random& random, const Shape& s) {
     for (int32_t kvHead = 0; s.lengths[row] > 0 && kvHead < s.kvHeads; ++kvHead) {
       const int32_t group = s.heads / s.kvHeads;
       const quetzal::AttentionArgs twin = {
-          {pool.data(), layers, s.kvHeads, s.headDim, s.blockTokens, blocks}, layer, kvHead, s.heads,
+          {reinterpret_cast<uint8_t*>(pool.data()), KvType::f16, layers, s.kvHeads, s.headDim,
+           s.blockTokens, blocks},
+          layer, kvHead, s.heads,
           kvHead * group, (kvHead + 1) * group, &q[int64_t{row} * cols], wanted.data(), 1,
           s.lengths[row] - 1, &tables[begins[row]], args.scale, nullptr};
       ref::attention(&twin);

@@ -228,8 +228,9 @@ double runRope(Arrays& arrays, Random& random, const RopeShape& s) {
   ref::rope(&turnK);
   const auto foundQ = arrays.take(args.q, q.size());
   for (size_t i = 0; i < q.size(); ++i) worst = worse(worst, foundQ[i], q[i], 1);
-  const KvWriteArgs write = {{pool.data(), layers, s.kvHeads, s.headDim, blockTokens, blocks}, layer,
-                             k.data(), v.data(), block.data(), slot.data()};
+  const KvPool twin = {reinterpret_cast<uint8_t*>(pool.data()), KvType::f16, layers, s.kvHeads,
+                       s.headDim, blockTokens, blocks};
+  const KvWriteArgs write = {twin, layer, k.data(), v.data(), block.data(), slot.data()};
   for (int32_t row = 0; row < s.rows; ++row) {
     if (block[row] >= 0) ref::kvWrite(&write, row, row + 1);
   }

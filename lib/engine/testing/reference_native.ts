@@ -2,12 +2,12 @@
  * A plain double-precision interpreter of programs: the twin of the native code.
  *
  * It shares nothing with it but the contract in `program.ts` and `native.ts`.
- * Only K and V are rounded, to the f16 of the pool. Slow: one multiplication at a
+ * Only K and V are rounded, to the type of the pool. Slow: one multiplication at a
  * time; meant for small models.
  */
 import { closeSync, openSync, readSync } from "node:fs";
-import { dequantize } from "../../gguf/mod.ts";
-import { f16Bits, f16Value } from "../../gguf/half.ts";
+import { dequantize, ggmlTypeIds, quantizeRows } from "../../gguf/mod.ts";
+import { f16Value } from "../../gguf/half.ts";
 import type {
   Batch,
   KvShape,
@@ -249,19 +249,24 @@ function rope(
   }
 }
 
-/** f16 [block][layer][k|v][kvHead][token][headDim] */
+/** [block][layer][k|v][kvHead][token], rows of headDim values as GGUF has them. */
 class PagedKv {
   readonly bytes: Uint8Array;
   readonly #shape: KvShape;
-  readonly #halves: Uint16Array;
+  readonly #view: DataView;
+  readonly #type: number;
+  readonly #rowBytes: number;
 
   constructor(shape: KvShape) {
     const { blocks, layers, kvHeads, blockTokens, headDim } = shape;
+    const isF16 = (shape.type ?? "f16") === "f16";
     this.#shape = shape;
-    this.#halves = new Uint16Array(
-      blocks * layers * 2 * kvHeads * blockTokens * headDim,
+    this.#type = isF16 ? ggmlTypeIds.F16! : ggmlTypeIds.Q8_0!;
+    this.#rowBytes = isF16 ? headDim * 2 : headDim / 32 * 34;
+    this.bytes = new Uint8Array(
+      blocks * layers * 2 * kvHeads * blockTokens * this.#rowBytes,
     );
-    this.bytes = new Uint8Array(this.#halves.buffer);
+    this.#view = new DataView(this.bytes.buffer);
   }
 
   write(
@@ -273,25 +278,26 @@ class PagedKv {
   ): void {
     const { kvHeads, headDim } = this.#shape;
     for (let row = 0; row < batch.rows; row++) {
+      const of = { batch, sequence: owners[row] };
       for (let head = 0; head < kvHeads; head++) {
         [k, v].forEach(({ values, cols }, kind) => {
-          const to = this.#at(
-            { batch, sequence: owners[row] },
-            batch.positions[row],
-            {
-              layer,
-              kind,
-              head,
-            },
-          );
-          for (let d = 0; d < headDim; d++) {
-            this.#halves[to + d] = f16Bits(
-              values[row * cols + head * headDim + d],
-            );
-          }
+          const at = this.#at(of, batch.positions[row], { layer, kind, head });
+          const from = row * cols + head * headDim;
+          const some = Float32Array.from(values.subarray(from, from + headDim));
+          this.bytes.set(quantizeRows(this.#type, some), at);
         });
       }
     }
+  }
+
+  /** Dim `d` of the row at byte `at`. */
+  #value(at: number, d: number): number {
+    if (this.#type === ggmlTypeIds.F16) {
+      return f16Value(this.#view.getUint16(at + 2 * d, true));
+    }
+    const block = at + Math.floor(d / 32) * 34;
+    return f16Value(this.#view.getUint16(block, true)) *
+      this.#view.getInt8(block + 2 + d % 32);
   }
 
   attend(
@@ -314,7 +320,7 @@ class PagedKv {
           const at = this.#at(of, position, { layer, kind: 0, head });
           let dot = 0;
           for (let d = 0; d < headDim; d++) {
-            dot += q.values[from + d] * f16Value(this.#halves[at + d]);
+            dot += q.values[from + d] * this.#value(at, d);
           }
           scores.push(dot * op.floats[0]);
         }
@@ -324,8 +330,7 @@ class PagedKv {
         chances.forEach((chance, position) => {
           const at = this.#at(of, position, { layer, kind: 1, head });
           for (let d = 0; d < headDim; d++) {
-            dst.values[from + d] += chance / sum *
-              f16Value(this.#halves[at + d]);
+            dst.values[from + d] += chance / sum * this.#value(at, d);
           }
         });
       }
@@ -337,11 +342,11 @@ class PagedKv {
     position: number,
     { layer, kind, head }: { layer: number; kind: number; head: number },
   ): number {
-    const { layers, kvHeads, blockTokens, headDim } = this.#shape;
+    const { layers, kvHeads, blockTokens } = this.#shape;
     const entry = batch.sequenceTable[4 * sequence + 3] +
       Math.floor(position / blockTokens);
     const block = batch.blockTables[entry];
     const plane = ((block * layers + layer) * 2 + kind) * kvHeads + head;
-    return (plane * blockTokens + position % blockTokens) * headDim;
+    return (plane * blockTokens + position % blockTokens) * this.#rowBytes;
   }
 }

@@ -60,6 +60,7 @@ export function createToyEngine(options: ToyEngineOptions = {}) {
   const model = new ToyModel({ ...options, kvBlocks });
   const engine = new StepEngine({
     fingerprint: "toy",
+    kvType: "f16",
     contextLength: 512,
     vocabSize: options.vocabSize ?? 97,
     layers: 1,

@@ -7,6 +7,7 @@
  */
 import { createHash } from "node:crypto";
 import { Code, MeshError } from "../../errors/mesh_error.ts";
+import type { KvType } from "../../engine/native.ts";
 import type {
   Engine,
   EngineStatus,
@@ -20,6 +21,7 @@ import type {
 
 export interface FakeEngineOptions {
   readonly fingerprint?: string;
+  readonly kvType?: KvType;
   readonly vocabSize?: number;
   readonly contextLength?: number;
   readonly kvBlockBytes?: number;
@@ -34,6 +36,7 @@ type CacheListener = Parameters<Engine["onCacheChange"]>[0];
 
 export class FakeEngine implements Engine {
   readonly fingerprint: string;
+  readonly kvType: KvType;
   readonly contextLength: number;
   readonly blockTokens = 16;
   readonly kvBlockBytes: number;
@@ -53,6 +56,7 @@ export class FakeEngine implements Engine {
 
   constructor(options: FakeEngineOptions = {}) {
     this.fingerprint = options.fingerprint ?? "fake-1";
+    this.kvType = options.kvType ?? "f16";
     this.contextLength = options.contextLength ?? 4096;
     this.kvBlockBytes = options.kvBlockBytes ?? 256;
     this.kvBytes = 100 * this.kvBlockBytes;

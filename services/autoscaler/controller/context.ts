@@ -17,6 +17,7 @@ import type {
   PoolWorkload,
   WorkloadDefaults,
 } from "../workload/plan_pool_workload.ts";
+import type { DrainClock } from "./drain_clock.ts";
 import type { Placer } from "./placer.ts";
 import type { PodIndex, PodObject } from "./pod_index.ts";
 import type { JobObject, ModelObject, PoolObject } from "./resources.ts";
@@ -34,6 +35,7 @@ export interface Context {
   readonly mesh: MeshView;
   readonly pods: PodIndex;
   readonly decisions: DecisionLogs;
+  readonly drains: DrainClock;
   /** Fields left to others, by pool and plural, as of the last apply of each object. */
   readonly conflicts: Map<string, Map<string, readonly FieldConflict[]>>;
   /** Objects whose spec was refused, by key. */
@@ -43,8 +45,6 @@ export interface Context {
   readonly metrics: ControllerMetrics;
   readonly tracer: Tracer;
   readonly log: Logger;
-  /** Queues another object, such as the Models of a pool. */
-  readonly enqueue: (key: string) => void;
   readonly event: (note: EventNote) => void;
   /** Wall clock, for dates. */
   readonly wallMs: () => number;

@@ -31,20 +31,22 @@ export interface InformersOptions {
   readonly metrics: ControllerMetrics;
   readonly log: Logger;
   readonly random: () => number;
-  readonly onChange: (
-    kind: "model" | "pool" | "job" | "owned",
-    name: string,
-    change: { readonly specChanged: boolean; readonly owner?: string },
-  ) => void;
+  readonly onChange: (change: ObjectChange) => void;
   readonly onPod: (name: string, pod: PodObject | undefined) => void;
+}
+
+export interface ObjectChange {
+  readonly kind: "model" | "pool" | "job" | "owned";
+  readonly name: string;
+  readonly specChanged: boolean;
+  /** The pool that an owned object belongs to. */
+  readonly owner?: string;
 }
 
 export interface RunningInformers extends Informers {
   /** Resolves once everything was listed. */
   readonly synced: Promise<void>;
   run(signal: AbortSignal): Promise<void>;
-  /** Reports everything of ours as changed. */
-  resync(): void;
 }
 
 /** Everything the controller watches, in one namespace. */
@@ -69,7 +71,7 @@ export function createInformers(options: InformersOptions): RunningInformers {
         const specChanged = mark === undefined || marks.get(name) !== mark;
         if (mark === undefined) marks.delete(name);
         else marks.set(name, mark);
-        onChange(kind, name, { specChanged });
+        onChange({ kind, name, specChanged });
       },
     });
   };
@@ -101,7 +103,7 @@ export function createInformers(options: InformersOptions): RunningInformers {
         if (owner === undefined) return;
         if (object) owners.set(name, owner);
         else owners.delete(name);
-        onChange("owned", name, { specChanged: true, owner });
+        onChange({ kind: "owned", name, specChanged: true, owner });
       },
     });
   }
@@ -116,17 +118,6 @@ export function createInformers(options: InformersOptions): RunningInformers {
     synced: Promise.all(all.map((informer) => informer.synced)).then(() => {}),
     async run(signal) {
       await Promise.all(all.map((informer) => informer.run(signal)));
-    },
-    resync() {
-      for (const { metadata } of models.list()) {
-        onChange("model", metadata.name, { specChanged: true });
-      }
-      for (const { metadata } of pools.list()) {
-        onChange("pool", metadata.name, { specChanged: true });
-      }
-      for (const { metadata } of jobs.list()) {
-        onChange("job", metadata.name, { specChanged: true });
-      }
     },
   };
 }

@@ -2,7 +2,7 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "vitest";
 import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
 import { waitFor } from "../../../lib/testing/mod.ts";
-import type { ModelFailure } from "../scaling/scaler.ts";
+import type { ModelFailure } from "../scaling/scaled_model.ts";
 import type { Action } from "../scaling/plan_placement.ts";
 import { Placer } from "./placer.ts";
 import type { WorkerCalls } from "./worker_calls.ts";
@@ -14,6 +14,7 @@ function placerWith(answer: (call: string) => Promise<void> | void) {
   const failures = new Map<string, ModelFailure>();
   const done: string[] = [];
   const noRoom: string[] = [];
+  const leads = { now: true };
   const method = (kind: Kind, address: string) => async (model: string) => {
     calls.push(`${kind} ${model} at ${address}`);
     await answer(`${kind} ${model}`);
@@ -30,6 +31,7 @@ function placerWith(answer: (call: string) => Promise<void> | void) {
       progress: () => Promise.resolve(0.5),
       [Symbol.dispose]() {},
     }),
+    mayAct: () => leads.now,
     addressOf: (workerId) => workerId === "gone" ? undefined : `${workerId}:1`,
     modelOf: (model) =>
       model === "unknown"
@@ -43,7 +45,7 @@ function placerWith(answer: (call: string) => Promise<void> | void) {
     onDone: ({ kind, model }) => done.push(`${kind} ${model}`),
     onProgress() {},
   });
-  return { placer, calls, failures, done, noRoom };
+  return { placer, calls, failures, done, noRoom, leads };
 }
 
 const act = (kind: Kind, model: string, worker = "w"): Action => ({
@@ -106,8 +108,12 @@ test("a model that is there with another source leaves before it is loaded", asy
 test("nobody is called about a worker that is gone or a model that is not described", async () => {
   const { placer, calls, done } = placerWith(() => {});
   placer.run([act("load", "a", "gone"), act("load", "unknown")]);
-  await waitFor(() => done.length === 2);
+  await waitFor(() =>
+    placer.pendingOf("gone").size + placer.pendingOf("w").size === 0
+  );
   deepEqual(calls, []);
+  // Nobody is told that a model was loaded.
+  deepEqual(done, []);
 });
 
 test("after it was disposed nothing more is called, and nothing counts as failed", async () => {
@@ -119,5 +125,55 @@ test("after it was disposed nothing more is called, and nothing counts as failed
   reject(new Error("cut off"));
   await waitFor(() => placer.pendingOf("w").size === 0);
   deepEqual(calls, ["load a at w:1"]);
+  equal(failures.size, 0);
+});
+
+test("a model that is taken away overtakes its own load, which is no failure then", async () => {
+  const { promise: load, reject: stop } = Promise.withResolvers<void>();
+  const { placer, calls, failures, done } = placerWith((call) => {
+    if (call === "load a") return load;
+    // A worker ends a load for an unload.
+    if (call === "unload a") stop(new Error("its load was stopped"));
+  });
+  placer.run([act("load", "a"), act("load", "b")]);
+  await waitFor(() => calls.length === 1);
+  placer.takeAway("w", "a", "deleted");
+  placer.takeAway("w", "a", "deleted");
+  await waitFor(() => done.length === 2);
+  deepEqual(calls, ["load a at w:1", "unload a at w:1", "load b at w:1"]);
+  deepEqual(done.toSorted(), ["load b", "unload a"]);
+  equal(failures.size, 0);
+  equal(placer.pendingOf("w").size, 0);
+});
+
+test("a load that has not begun is not begun for a model that is taken away", async () => {
+  const { promise: first, resolve: finish } = Promise.withResolvers<void>();
+  const { placer, calls, done } = placerWith((call) =>
+    call === "load a" ? first : undefined
+  );
+  placer.run([act("load", "a"), act("load", "b")]);
+  await waitFor(() => calls.length === 1);
+  placer.takeAway("w", "b", "deleted");
+  await waitFor(() => done.includes("unload b"));
+  finish();
+  await waitFor(() => done.includes("load a"));
+  deepEqual(calls, ["load a at w:1", "unload b at w:1"]);
+});
+
+test("unloading what is not there is done, not failed", async () => {
+  const { placer, failures, done } = placerWith(() => {
+    throw new MeshError(Code.notFound, "no such model");
+  });
+  placer.run([act("unload", "a")]);
+  await waitFor(() => done.length === 1);
+  equal(failures.size, 0);
+});
+
+test("nothing is called while another one may lead", async () => {
+  const { placer, calls, failures, leads } = placerWith(() => {});
+  leads.now = false;
+  placer.run([act("load", "a")]);
+  await waitFor(() => placer.pendingOf("w").size === 0);
+  deepEqual(calls, []);
   equal(failures.size, 0);
 });

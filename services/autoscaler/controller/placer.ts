@@ -2,11 +2,13 @@ import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
 import type { ModelSource } from "../crds/mod.ts";
 import { backoffMs } from "../kube/mod.ts";
 import type { Action } from "../scaling/plan_placement.ts";
-import type { ModelFailure } from "../scaling/scaler.ts";
+import type { ModelFailure } from "../scaling/scaled_model.ts";
 import type { CallBounds, WorkerCalls } from "./worker_calls.ts";
 
 export interface PlacerOptions {
   readonly connect: (address: string) => WorkerCalls;
+  /** Whether nobody else can lead now. */
+  readonly mayAct: () => boolean;
   readonly addressOf: (workerId: string) => string | undefined;
   readonly modelOf: (
     model: string,
@@ -40,7 +42,8 @@ export class Placer implements Disposable {
   readonly #options: PlacerOptions;
   readonly #clients = new Map<string, WorkerCalls>();
   readonly #chains = new Map<string, Promise<void>>();
-  readonly #pending = new Map<string, Map<string, Action["kind"]>>();
+  /** By worker and model: the action that has the say. */
+  readonly #pending = new Map<string, Map<string, Action>>();
   readonly #progress = new Map<string, Map<string, number>>();
   readonly #stop = new AbortController();
 
@@ -61,11 +64,9 @@ export class Placer implements Disposable {
   /** Queues the actions; one about a model that is being dealt with there is left out. */
   run(actions: readonly Action[]): void {
     for (const action of actions) {
-      const { worker, model } = action;
-      const pending = this.#pending.get(worker) ?? new Map();
-      this.#pending.set(worker, pending);
-      if (pending.has(model)) continue;
-      pending.set(model, action.kind);
+      const { worker } = action;
+      if (this.#pendingAction(action)) continue;
+      this.#setPending(action);
       const before = this.#chains.get(worker) ?? Promise.resolve();
       const chain = before.then(() => this.#perform(action));
       this.#chains.set(worker, chain);
@@ -73,6 +74,19 @@ export class Placer implements Disposable {
         if (this.#chains.get(worker) === chain) this.#chains.delete(worker);
       });
     }
+  }
+
+  /**
+   * Unloads a model that must not stay. A load or wake that is under way is
+   * overtaken: the worker stops it for an unload, and it may have an hour to go.
+   */
+  takeAway(worker: string, model: string, why: string): void {
+    const action: Action = { kind: "unload", worker, model, why };
+    const current = this.#pendingAction(action);
+    if (current?.kind === "unload") return;
+    if (!current || current.kind === "sleep") return this.run([action]);
+    this.#setPending(action);
+    void this.#perform(action);
   }
 
   /** The worker is gone: its connection is of no more use. */
@@ -87,48 +101,78 @@ export class Placer implements Disposable {
   }
 
   async #perform(action: Action): Promise<void> {
-    const { worker, model } = action;
-    const { nowMs, onDone } = this.#options;
+    const { nowMs, onDone, mayAct } = this.#options;
     const startedMs = nowMs();
     try {
-      if (this.#stop.signal.aborted) return this.#settle(worker, model);
-      await this.#call(action);
-      this.#settle(worker, model);
-      onDone(action, nowMs() - startedMs);
+      const isOver = this.#stop.signal.aborted || !mayAct();
+      if (isOver) return void this.#settle(action);
+      if (!this.#hasSay(action)) return;
+      const wasCalled = await this.#call(action);
+      const isDone = this.#settle(action) && wasCalled;
+      if (isDone) onDone(action, nowMs() - startedMs);
     } catch (reason) {
-      this.#settle(worker, model);
-      if (!this.#stop.signal.aborted) this.#fail(action, reason);
+      // What was overtaken was meant to fail.
+      const isOurs = this.#settle(action) && !this.#stop.signal.aborted;
+      if (isOurs) this.#fail(action, reason);
     }
   }
 
-  #settle(worker: string, model: string): void {
+  #pendingAction({ worker, model }: Action): Action | undefined {
+    return this.#pending.get(worker)?.get(model);
+  }
+
+  #setPending(action: Action): void {
+    const { worker, model } = action;
+    const pending = this.#pending.get(worker) ?? new Map<string, Action>();
+    this.#pending.set(worker, pending.set(model, action));
+  }
+
+  #hasSay(action: Action): boolean {
+    return this.#pendingAction(action) === action;
+  }
+
+  /** Whether it had the say until now; overtaken, it leaves that to the other. */
+  #settle(action: Action): boolean {
+    const { worker, model } = action;
+    this.#setProgress(worker, model, undefined);
+    if (!this.#hasSay(action)) return false;
     const pending = this.#pending.get(worker);
     pending?.delete(model);
     if (pending?.size === 0) this.#pending.delete(worker);
-    this.#setProgress(worker, model, undefined);
+    return true;
   }
 
-  async #call(action: Action): Promise<void> {
-    const { worker, model, kind } = action;
-    const address = this.#options.addressOf(worker);
-    if (address === undefined) return;
+  /** `false`: there is no such worker any more, or nothing is known of the model. */
+  async #call({ worker, model, kind }: Action): Promise<boolean> {
+    const { addressOf, modelOf } = this.#options;
+    const address = addressOf(worker);
+    const known = modelOf(model);
+    if (address === undefined || (kind === "load" && !known)) return false;
     const calls = this.#clientOf(address);
-    const known = this.#options.modelOf(model);
-    const bounds = (timeoutMs: number): CallBounds => ({
-      timeoutMs,
-      signal: this.#stop.signal,
-    });
-    switch (kind) {
-      case "load":
-        if (known) await this.#load(calls, { worker, model, ...known });
-        return;
-      case "wake":
-        return await calls.wake(model, bounds(wakeMs));
-      case "sleep":
-        return await calls.sleep(model, bounds(known?.drainMs ?? sleepMs));
-      case "unload":
-        await calls.unload(model, bounds(known?.drainMs ?? strayDrainMs));
+    const drainMs = known?.drainMs;
+    if (kind === "load") await this.#load(calls, { worker, model, ...known! });
+    else if (kind === "wake") await calls.wake(model, this.#bounds(wakeMs));
+    else if (kind === "sleep") {
+      await calls.sleep(model, this.#bounds(drainMs ?? sleepMs));
+    } else await this.#unload(calls, model, drainMs ?? strayDrainMs);
+    return true;
+  }
+
+  async #unload(
+    calls: WorkerCalls,
+    model: string,
+    drainMs: number,
+  ): Promise<void> {
+    try {
+      await calls.unload(model, this.#bounds(drainMs));
+    } catch (reason) {
+      // It is not there, which is what we want.
+      if (MeshError.from(reason).code !== Code.notFound) throw reason;
     }
+  }
+
+  #bounds(timeoutMs: number): CallBounds {
+    return { timeoutMs, signal: this.#stop.signal };
   }
 
   async #load(

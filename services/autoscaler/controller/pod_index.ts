@@ -1,5 +1,5 @@
 import type { KubeObject } from "../kube/mod.ts";
-import type { PodView } from "../scaling/scaler.ts";
+import type { PodView } from "../scaling/pool_workers.ts";
 import { poolLabel } from "../workload/names.ts";
 
 export type PodObject = KubeObject & {

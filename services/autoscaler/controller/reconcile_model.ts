@@ -1,6 +1,5 @@
 import { type Fault, type ModelSpec, modelSpec, parse } from "../crds/mod.ts";
 import { hashOf, stableJson } from "../kube/mod.ts";
-import type { Action } from "../scaling/plan_placement.ts";
 import { planModelStatus } from "../status/plan_model_status.ts";
 import { checkModel } from "../workload/check_spec.ts";
 import type { Context } from "./context.ts";
@@ -36,9 +35,11 @@ export async function reconcileModel(
     scaler.setModel(name, spec, {
       weightBytes: model.status?.weightBytes ?? 0,
     });
-    reloadIfChanged(kept, spec, context);
   } else scaler.removeModel(name);
-  await writeStatus(kept, { spec, faults }, context);
+  const sourceHash = spec && faults.length === 0
+    ? sourceOnWorkers(kept, spec, context)
+    : kept.status?.sourceHash;
+  await writeStatus(kept, { spec, faults, sourceHash }, context);
   if (spec && faults.length === 0) await publish(name, spec, context);
 }
 
@@ -77,6 +78,7 @@ async function forget(name: string, context: Context): Promise<void> {
   const key = `model/${name}`;
   context.scaler.removeModel(name);
   context.decisions.delete(key);
+  context.drains.end(key);
   context.invalid.delete(key);
   context.metrics.modelCopies.remove({ model: name });
   await context.mesh.removeEntry(name);
@@ -94,30 +96,33 @@ async function publish(
   await mesh.putEntry(entry);
 }
 
-/** A changed source: what workers have is another model, and leaves. */
-function reloadIfChanged(
+/**
+ * The hash of the source that workers have or will load. After a change of the
+ * source they lose what they have, which is another model; while nobody can say who
+ * has it, the old hash stands and the change is taken up later.
+ */
+function sourceOnWorkers(
   model: ModelObject,
   spec: ModelSpec,
   { mesh, placer, event }: Context,
-): void {
+): string {
   const before = model.status?.sourceHash;
-  if (before === undefined || before === hashOf(spec.source)) return;
+  const wanted = hashOf(spec.source);
+  if (before === undefined || before === wanted) return wanted;
+  if (mesh.isBlind()) return before;
   const { name } = model.metadata;
-  const actions = mesh.workers()
-    .filter(({ models }) => models.some((own) => own.model === name))
-    .map(({ workerId }): Action => ({
-      kind: "unload",
-      worker: workerId,
-      model: name,
-      why: "other-source",
-    }));
-  placer.run(actions);
+  const holders = mesh.workers()
+    .filter(({ models }) => models.some((own) => own.model === name));
+  for (const { workerId } of holders) {
+    placer.takeAway(workerId, name, "other-source");
+  }
   event({
     about: model,
     type: "Normal",
     reason: "SourceChanged",
-    message: `Its source was changed: ${actions.length} worker(s) load it anew`,
+    message: `Its source was changed: ${holders.length} worker(s) load it anew`,
   });
+  return wanted;
 }
 
 /** Routers first, then running requests, then the workers' memory. */
@@ -126,26 +131,24 @@ async function drain(
   spec: ModelSpec | undefined,
   context: Context,
 ): Promise<number | void> {
-  const { name, finalizers = [], deletionTimestamp = "" } = model.metadata;
+  const { name, uid = "", finalizers = [] } = model.metadata;
   if (!finalizers.includes(drainFinalizer)) return;
-  const { scaler, mesh, placer, writer, wallMs } = context;
+  const { scaler, mesh, placer, writer, drains } = context;
   scaler.removeModel(name);
   await mesh.removeEntry(name);
   const drainMs = (spec?.drainSeconds ?? 60) * 1_000;
-  const waitedMs = wallMs() - Date.parse(deletionTimestamp);
+  const waitedMs = drains.elapsedMs(`model/${name}`, uid);
   const holders = mesh.workers()
     .filter(({ models }) => models.some((own) => own.model === name));
-  placer.run(holders.map(({ workerId }): Action => ({
-    kind: "unload",
-    worker: workerId,
-    model: name,
-    why: "deleted",
-  })));
+  for (const { workerId } of holders) {
+    placer.takeAway(workerId, name, "deleted");
+  }
   // Blind, nobody can say that it is gone; unless there are no pods at all.
   const unsure = mesh.isBlind() && context.informers.pods.size > 0;
   const inTime = waitedMs < drainMs + drainSlackMs;
   if ((holders.length > 0 || unsure) && inTime) {
-    await writeStatus(model, { spec, faults: [] }, context);
+    const { sourceHash } = model.status ?? {};
+    await writeStatus(model, { spec, faults: [], sourceHash }, context);
     return drainLookMs;
   }
   context.event({
@@ -161,9 +164,10 @@ async function drain(
 
 async function writeStatus(
   model: ModelObject,
-  { spec, faults }: {
+  { spec, faults, sourceHash }: {
     readonly spec: ModelSpec | undefined;
     readonly faults: readonly Fault[];
+    readonly sourceHash: string | undefined;
   },
   context: Context,
 ): Promise<void> {
@@ -177,7 +181,7 @@ async function writeStatus(
     before: model.status ?? {},
     generation,
     spec,
-    sourceHash: spec && hashOf(spec.source),
+    sourceHash,
     faults,
     hasPool: spec !== undefined && informers.pools.get(spec.pool) !== undefined,
     deleting: deletionTimestamp !== undefined,

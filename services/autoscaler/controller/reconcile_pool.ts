@@ -67,6 +67,7 @@ function forget(name: string, context: Context): void {
   const key = `pool/${name}`;
   context.scaler.removePool(name);
   context.decisions.delete(key);
+  context.drains.end(key);
   context.conflicts.delete(name);
   context.invalid.delete(key);
   context.metrics.poolReplicas.remove({ pool: name });
@@ -174,13 +175,13 @@ async function drain(
   spec: WorkerPoolSpec | undefined,
   context: Context,
 ): Promise<number | void> {
-  const { name, finalizers = [], deletionTimestamp = "" } = pool.metadata;
+  const { name, uid = "", finalizers = [] } = pool.metadata;
   if (!finalizers.includes(drainFinalizer)) return;
-  const { scaler, pods, writer, wallMs, informers } = context;
+  const { scaler, pods, writer, drains, informers } = context;
   scaler.removePool(name);
   const left = pods.of(name).length;
   const graceMs = ((spec?.drainSeconds ?? 0) + 15) * 1_000;
-  const waitedMs = wallMs() - Date.parse(deletionTimestamp);
+  const waitedMs = drains.elapsedMs(`pool/${name}`, uid);
   const hasWorkload = informers.owned.get("deployments")?.get(
     workloadName(name),
   ) !== undefined;

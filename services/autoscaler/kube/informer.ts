@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { backoffMs } from "./backoff.ts";
 import type { KubeClient } from "./kube_client.ts";
-import { fromStatus, KubeError } from "./kube_error.ts";
+import { fromStatus, KubeError, retryAfterMsOf } from "./kube_error.ts";
 import {
   type KubeList,
   type KubeObject,
@@ -26,6 +26,11 @@ export interface InformerOptions<T extends KubeObject> {
   readonly watchMsMax?: number;
 }
 
+/** A watch that ends without a word sooner than this is no watch. */
+const watchMsMin = 1_000;
+/** Objects that are gone, to recognize late answers about them. */
+const tombstonesMax = 1_000;
+
 export type InformerNote =
   | { readonly kind: "listed"; readonly count: number }
   | { readonly kind: "expired" }
@@ -43,6 +48,8 @@ export type InformerNote =
 export class Informer<T extends KubeObject> {
   readonly #options: InformerOptions<T>;
   readonly #objects = new Map<string, T>();
+  /** Uids, oldest first. */
+  readonly #tombstones = new Set<string>();
   readonly #synced = Promise.withResolvers<void>();
   #version: string | undefined;
   #failures = 0;
@@ -70,12 +77,13 @@ export class Informer<T extends KubeObject> {
 
   /** Takes in what a write answered with, so that nobody acts on older knowledge. */
   absorb(object: T): void {
-    const { name, resourceVersion } = object.metadata;
+    const { name, uid } = object.metadata;
+    // The answer to a write may come after the news that the object is gone.
+    if (uid !== undefined && this.#tombstones.has(uid)) return;
     const known = this.#objects.get(name);
-    // Versions are numbers in every server there is, though the API promises only equality.
-    const isNewer = !known ||
-      Number(resourceVersion) > Number(known.metadata.resourceVersion);
-    if (isNewer) this.#objects.set(name, this.#keep(object));
+    if (!known || isNewer(object, known)) {
+      this.#objects.set(name, this.#keep(object));
+    }
   }
 
   /** Runs until `signal` aborts; outages are waited out. */
@@ -88,13 +96,6 @@ export class Informer<T extends KubeObject> {
         if (signal.aborted) return;
         await this.#recover(reason, signal);
       }
-    }
-  }
-
-  /** Reports every object as changed, to heal whatever went unnoticed. */
-  resync(): void {
-    for (const [name, object] of this.#objects) {
-      this.#options.onChange(name, object);
     }
   }
 
@@ -138,6 +139,8 @@ export class Informer<T extends KubeObject> {
     const seconds = Math.ceil(watchMsMax / 2_000 * (1 + random()));
     // The server ends the watch; a server that does not is given up a little later.
     const late = AbortSignal.timeout((seconds + 15) * 1_000);
+    const startedMs = performance.now();
+    let count = 0;
     const lines = client.lines({
       path: this.#path,
       query: {
@@ -152,6 +155,14 @@ export class Informer<T extends KubeObject> {
     for await (const line of lines) {
       this.#hear(line);
       this.#failures = 0;
+      count++;
+    }
+    // Opening the next one at once would keep both sides busy with nothing else.
+    if (count === 0 && performance.now() - startedMs < watchMsMin) {
+      throw new KubeError({
+        code: 0,
+        message: `Cannot watch ${this.#path}: the stream ended at once`,
+      });
     }
   }
 
@@ -159,6 +170,8 @@ export class Informer<T extends KubeObject> {
     const event = parseEvent<T>(line);
     if (event === undefined) throw new MalformedLine(line);
     if (event.type === "ERROR") {
+      // Whatever the reason: this version leads nowhere.
+      this.#version = undefined;
       const code = Number(event.object.code ?? 0);
       throw fromStatus(
         "go on watching",
@@ -170,16 +183,27 @@ export class Informer<T extends KubeObject> {
     const { name, resourceVersion } = event.object.metadata;
     this.#version = resourceVersion;
     if (event.type === "BOOKMARK") return;
-    this.#take(
-      name,
-      event.type === "DELETED" ? undefined : this.#keep(event.object),
-    );
+    if (event.type === "DELETED") return this.#take(name, undefined);
+    const known = this.#objects.get(name);
+    const isOld = known && known.metadata.uid === event.object.metadata.uid &&
+      isNewer(known, event.object);
+    // What a write was answered with is newer than this news of an earlier change.
+    this.#take(name, isOld ? known : this.#keep(event.object));
   }
 
   #take(name: string, object: T | undefined): void {
     if (object) this.#objects.set(name, object);
-    else if (!this.#objects.delete(name)) return;
+    else if (!this.#bury(name)) return;
     this.#options.onChange(name, object);
+  }
+
+  #bury(name: string): boolean {
+    const uid = this.#objects.get(name)?.metadata.uid;
+    if (uid !== undefined) this.#tombstones.add(uid);
+    if (this.#tombstones.size > tombstonesMax) {
+      this.#tombstones.delete(this.#tombstones.values().next().value!);
+    }
+    return this.#objects.delete(name);
   }
 
   async #recover(reason: unknown, signal: AbortSignal): Promise<void> {
@@ -194,11 +218,10 @@ export class Informer<T extends KubeObject> {
       // The first time there is nothing to wait for: the list is what is missing.
       if (this.#failures === 1) return;
     } else onNote?.({ kind: "failed", reason });
-    const waitMs = backoffMs(this.#failures, {
-      firstMs: 200,
-      maxMs: 10_000,
-      random,
-    });
+    const waitMs = Math.max(
+      retryAfterMsOf(reason),
+      backoffMs(this.#failures, { firstMs: 200, maxMs: 10_000, random }),
+    );
     await delay(waitMs, undefined, { signal }).catch(() => {
       // Stopped while waiting: the caller's loop ends.
     });
@@ -220,6 +243,12 @@ export class Informer<T extends KubeObject> {
     const { labelSelector } = this.#options;
     return labelSelector ? { labelSelector } : {};
   }
+}
+
+/** Versions are numbers in every server there is, though the API promises only equality. */
+function isNewer(a: KubeObject, b: KubeObject): boolean {
+  return Number(a.metadata.resourceVersion) >
+    Number(b.metadata.resourceVersion);
 }
 
 class MalformedLine extends Error {

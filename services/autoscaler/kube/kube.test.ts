@@ -1,10 +1,11 @@
-import { deepEqual, equal, ok } from "node:assert/strict";
+import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { test } from "vitest";
 import { createFakeClock, waitFor } from "../../../lib/testing/mod.ts";
 import { Applier, contains, withoutField } from "./apply.ts";
 import { backoffMs } from "./backoff.ts";
 import { EventRecorder } from "./events.ts";
 import { Informer, type InformerNote } from "./informer.ts";
+import { boundTo } from "./kube_client.ts";
 import { KubeError } from "./kube_error.ts";
 import { type KubeObject, resourceTypes } from "./objects.ts";
 import { parseQuantity } from "./quantity.ts";
@@ -128,6 +129,112 @@ test("absorb() takes newer objects only", () => {
   informer.absorb(object("a", 10));
   informer.absorb(object("a", 9));
   equal(informer.get("a")?.metadata.resourceVersion, "10");
+});
+
+const withUid = (name: string, uid: string, version: number): KubeObject => ({
+  metadata: { name, namespace: "ns", uid, resourceVersion: `${version}` },
+});
+
+const told = (type: string, found: KubeObject) =>
+  JSON.stringify({ type, object: found });
+
+test("the answer to a write does not bring back an object that is gone", async () => {
+  const client = scriptedKube([listOf(5, withUid("a", "1", 3))], [
+    [told("DELETED", withUid("a", "1", 6))],
+    [],
+  ]);
+  const stop = new AbortController();
+  const { informer, story, running } = informerOn(client, stop);
+  await waitFor(() => story.includes("lost a"));
+  informer.absorb(withUid("a", "1", 4));
+  equal(informer.get("a"), undefined);
+  // Another one of that name is another object.
+  informer.absorb(withUid("a", "2", 7));
+  equal(informer.get("a")?.metadata.uid, "2");
+  stop.abort();
+  await running;
+});
+
+test("news of an earlier change does not replace what a write was answered with", async () => {
+  const { promise: gate, resolve: open } = Promise.withResolvers<void>();
+  const scripted = scriptedKube([listOf(5, withUid("a", "1", 3))], [
+    [told("MODIFIED", withUid("a", "1", 6))],
+    [],
+  ]);
+  const client = {
+    ...scripted,
+    async *lines(request: Parameters<typeof scripted.lines>[0]) {
+      await gate;
+      yield* scripted.lines(request);
+    },
+  };
+  const stop = new AbortController();
+  const { informer, story, running } = informerOn(client, stop);
+  await informer.synced;
+  informer.absorb(withUid("a", "1", 8));
+  open();
+  await waitFor(() => story.length === 2);
+  equal(informer.get("a")?.metadata.resourceVersion, "8");
+  stop.abort();
+  await running;
+});
+
+test("an informer lists again when a watch reports an error that is not 410", async () => {
+  const client = scriptedKube(
+    [listOf(5), listOf(6, object("late", 6))],
+    [[JSON.stringify({ type: "ERROR", object: { code: 500 } })], []],
+  );
+  const stop = new AbortController();
+  const { story, notes, running } = informerOn(client, stop);
+  await waitFor(() => story.includes("has late"));
+  deepEqual(notes, ["listed", "failed", "listed"]);
+  stop.abort();
+  await running;
+});
+
+test("watches that end at once are opened again ever more slowly", async () => {
+  const client = scriptedKube(
+    [listOf(5)],
+    Array.from({ length: 99 }, () => []),
+  );
+  const stop = new AbortController();
+  const { running } = informerOn(client, stop);
+  // 100, 200, 400 ms: three watches and a list fit, not thousands.
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  ok(client.requests.length <= 5, `${client.requests.length} requests`);
+  stop.abort();
+  await running;
+});
+
+test("a key comes back no sooner than a server that is overloaded wants", async () => {
+  const clock = createFakeClock();
+  let attempts = 0;
+  const waits: number[] = [];
+  await using queue = new WorkQueue({
+    clock,
+    random: () => 0,
+    // deno-lint-ignore require-await
+    work: async () => {
+      attempts++;
+      throw new KubeError({ code: 429, message: "busy", retryAfterMs: 7_000 });
+    },
+    onFailure: (_key, _reason, waitMs) => waits.push(waitMs),
+  });
+  queue.add("a");
+  await waitFor(() => attempts === 1);
+  deepEqual(waits, [7_000]);
+});
+
+test("a client that may not write reads on", async () => {
+  const server = scriptedKube([{ ok: true }]);
+  const stop = new AbortController();
+  let mayWrite = true;
+  const client = boundTo(server, stop.signal, () => mayWrite);
+  await client.call({ method: "PATCH", path: "/a" });
+  mayWrite = false;
+  await rejects(client.call({ method: "PATCH", path: "/a" }), /may lead/);
+  await client.call({ path: "/a" });
+  equal(server.requests.length, 2);
 });
 
 test("a queue works on a key once at a time, and again when it was added meanwhile", async () => {

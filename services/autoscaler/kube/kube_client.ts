@@ -39,6 +39,8 @@ export interface KubeClientOptions {
 
 /** An answer larger than this is refused: 64 MiB hold some 20,000 pods. */
 const answerBytesMax = 64 << 20;
+/** Far below the minute in which a new token file has to be noticed. */
+const credentialsMs = 10_000;
 /** A half-open connection shows within a minute. */
 const tcpKeepAliveMs = 15_000;
 
@@ -55,13 +57,13 @@ export async function createKubeClient(
   const server = new URL(config.getCurrentCluster()?.server ?? "");
   const agents = await createAgents(config, socketsMax);
   const send = server.protocol === "https:" ? httpsRequest : httpRequest;
+  const credentials = createCredentials(config);
 
   async function open(
     { method = "GET", path, query, body, contentType, signal }: KubeRequest,
     agent: RequestOptions["agent"],
   ): Promise<IncomingMessage> {
-    const options: RequestOptions = { headers: {} };
-    await config.applyToHTTPSOptions(options);
+    const options = await credentials();
     const payload = body === undefined ? undefined : JSON.stringify(body);
     const search = query ? `?${new URLSearchParams(query)}` : "";
     const base = server.pathname.replace(/\/$/, "");
@@ -114,7 +116,8 @@ export async function createKubeClient(
         const code = response.statusCode ?? 0;
         if (code !== 200) {
           const text = await readAll(response, action);
-          throw fromStatus(action, code, text, undefined);
+          const retryAfter = headerOf(response, "retry-after");
+          throw fromStatus(action, code, text, retryAfter);
         }
         yield* splitLines(response);
       } catch (reason) {
@@ -128,17 +131,46 @@ export async function createKubeClient(
   };
 }
 
-/** The same client for as long as `signal` has not aborted. */
-export function boundTo(client: KubeClient, signal: AbortSignal): KubeClient {
+/**
+ * The same client for as long as `signal` has not aborted. Writes are refused
+ * while `mayWrite` says no: a process that was stopped for a while wakes up before
+ * its timers can tell it that it leads no longer.
+ */
+export function boundTo(
+  client: KubeClient,
+  signal: AbortSignal,
+  mayWrite: () => boolean = () => true,
+): KubeClient {
   const bound = (request: KubeRequest): KubeRequest => ({
     ...request,
     signal: request.signal ? AbortSignal.any([signal, request.signal]) : signal,
   });
   return {
-    call: (request) => client.call(bound(request)),
+    async call<T>(request: KubeRequest): Promise<T> {
+      const { method = "GET", path } = request;
+      if (method !== "GET" && !mayWrite()) {
+        throw new KubeError({
+          code: 0,
+          message: `Cannot ${method} ${path}: another one may lead by now`,
+        });
+      }
+      return await client.call<T>(bound(request));
+    },
     lines: (request) => client.lines(bound(request)),
     // It belongs to whoever made it.
     [Symbol.dispose]() {},
+  };
+}
+
+/** Reading files and making an agent for each request would be most of an idle leader's work. */
+function createCredentials(config: KubeConfig): () => Promise<RequestOptions> {
+  let known: { readonly options: RequestOptions; readonly untilMs: number };
+  return async () => {
+    if (performance.now() < known?.untilMs) return known.options;
+    const options: RequestOptions = { headers: {} };
+    await config.applyToHTTPSOptions(options);
+    known = { options, untilMs: performance.now() + credentialsMs };
+    return options;
   };
 }
 

@@ -16,6 +16,7 @@ function leaseServer() {
   let version = 0;
   const server = {
     down: false,
+    reads: 0,
     get holder() {
       return lease?.spec.holderIdentity;
     },
@@ -23,6 +24,7 @@ function leaseServer() {
       // deno-lint-ignore require-await
       async call<T>({ method = "GET", body }: KubeRequest): Promise<T> {
         if (server.down) throw new KubeError({ code: 0, message: "down" });
+        if (method === "GET") server.reads++;
         const given = body as StoredLease | undefined;
         const stale = method === "PUT" &&
           given?.metadata.resourceVersion !== lease?.metadata.resourceVersion;
@@ -47,6 +49,7 @@ function candidate(
   server: ReturnType<typeof leaseServer>,
   identity: string,
   notes: LeaderNote["kind"][] = [],
+  standstillMs = () => 0,
 ) {
   return new LeaderElection({
     client: server.client,
@@ -56,7 +59,7 @@ function candidate(
     leaseMs: 300,
     renewMsMax: 200,
     everyMs: 20,
-    nowMs: () => performance.now(),
+    nowMs: () => performance.now() + standstillMs(),
     random: () => 0.5,
     onNote: ({ kind }) => notes.push(kind),
   });
@@ -117,6 +120,34 @@ test("a leader that cannot renew is told before its lease ends", async () => {
   }, new AbortController().signal);
   equal(led, false);
   ok(lostAfterMs < 300, `it led for ${lostAfterMs} ms`);
+});
+
+test("a leader renews without reading, and reads again when somebody touched the lease", async () => {
+  const server = leaseServer();
+  const led = await candidate(server, "a").run(async () => {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    equal(server.reads, 1);
+    const lease = await server.client.call<StoredLease>({ path: "" });
+    await server.client.call({ path: "", method: "PUT", body: lease });
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    // Ours, the one after the conflict, and none besides.
+    equal(server.reads, 3);
+  }, new AbortController().signal);
+  equal(led, true);
+});
+
+test("a leader that stood still knows before its timers do that it may lead no longer", async () => {
+  const server = leaseServer();
+  let standstillMs = 0;
+  const election = candidate(server, "a", [], () => standstillMs);
+  equal(election.holds, false);
+  await election.run((_signal) => {
+    equal(election.holds, true);
+    // As after a stop of the process: time has passed, and no timer has run.
+    standstillMs = 250;
+    equal(election.holds, false);
+    return Promise.resolve();
+  }, new AbortController().signal);
 });
 
 test("a leader whose lease another one holds stops", async () => {

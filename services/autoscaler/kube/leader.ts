@@ -50,6 +50,9 @@ export class LeaderElection {
   readonly #options: Required<Omit<LeaderOptions, "onNote">> & LeaderOptions;
   #seen: { readonly version: string; readonly atMs: number } | undefined;
   #holder = "";
+  /** The lease as we wrote it last; absent when somebody else may have written since. */
+  #own: Lease | undefined;
+  #renewedAtMs = -Infinity;
 
   constructor(options: LeaderOptions) {
     this.#options = {
@@ -58,6 +61,12 @@ export class LeaderElection {
       everyMs: 2_000,
       ...options,
     };
+  }
+
+  /** Whether nobody else can lead now, whatever our timers have come to. */
+  get holds(): boolean {
+    const { nowMs, renewMsMax } = this.#options;
+    return nowMs() - this.#renewedAtMs < renewMsMax;
   }
 
   /**
@@ -80,6 +89,7 @@ export class LeaderElection {
     } finally {
       renewing.abort();
       await renewal;
+      this.#renewedAtMs = -Infinity;
       if (!lost.signal.aborted) await this.#release();
     }
   }
@@ -93,11 +103,13 @@ export class LeaderElection {
 
   /** Whether we hold the lease now. */
   async #attempt(signal: AbortSignal): Promise<boolean> {
+    const startedMs = this.#options.nowMs();
     try {
       const lease = await this.#read(signal);
-      if (lease === undefined) return await this.#create(signal);
-      if (!this.#isFree(lease)) return false;
-      await this.#write(lease, this.#spec(lease.spec, true), signal);
+      if (lease === undefined) await this.#create(signal);
+      else if (!this.#isFree(lease)) return false;
+      else await this.#write(lease, this.#spec(lease.spec, true), signal);
+      this.#renewedAtMs = startedMs;
       return true;
     } catch (reason) {
       signal.throwIfAborted();
@@ -129,17 +141,18 @@ export class LeaderElection {
     signal: AbortSignal,
   ): Promise<void> {
     const { nowMs, renewMsMax, everyMs } = this.#options;
-    let renewedAtMs = nowMs();
     while (!signal.aborted) {
       await delay(everyMs, undefined, { signal }).catch(() => {
         // Stopped: the loop ends.
       });
       if (signal.aborted) return;
       const startedMs = nowMs();
-      const outcome = await this.#renew(signal, renewedAtMs + renewMsMax);
-      if (outcome === "renewed") renewedAtMs = startedMs;
-      const late = nowMs() - renewedAtMs >= renewMsMax;
+      const untilMs = this.#renewedAtMs + renewMsMax;
+      const outcome = await this.#renew(signal, untilMs);
+      if (outcome === "renewed") this.#renewedAtMs = startedMs;
+      const late = !this.holds;
       if (outcome === "taken" || late) {
+        this.#renewedAtMs = -Infinity;
         const why = late ? "could not renew in time" : "another one holds it";
         this.#note({ kind: "lost", why });
         return lost.abort(new Error(`The lease is lost: ${why}`));
@@ -155,11 +168,16 @@ export class LeaderElection {
     const leftMs = Math.max(1, untilMs - nowMs());
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(leftMs)]);
     try {
-      const lease = await this.#read(bounded);
+      // As long as nobody else writes it, its version is the one we were answered.
+      const lease = this.#own ?? await this.#read(bounded);
       if (lease?.spec?.holderIdentity !== identity) return "taken";
       await this.#write(lease, this.#spec(lease.spec, false), bounded);
       return "renewed";
     } catch (reason) {
+      const isStale = this.#own !== undefined &&
+        reason instanceof KubeError && reason.isConflict;
+      this.#own = undefined;
+      if (isStale) return await this.#renew(signal, untilMs);
       if (!signal.aborted) this.#note({ kind: "failed", reason });
       return "failed";
     }
@@ -188,10 +206,10 @@ export class LeaderElection {
     }
   }
 
-  async #create(signal: AbortSignal): Promise<boolean> {
+  async #create(signal: AbortSignal): Promise<void> {
     const { client, namespace, leaseName } = this.#options;
     const { apiVersion, kind } = resourceTypes.lease;
-    await client.call({
+    this.#own = await client.call<Lease>({
       method: "POST",
       path: pathOf(resourceTypes.lease, { namespace }),
       body: {
@@ -203,7 +221,6 @@ export class LeaderElection {
       signal,
       timeoutMs: 5_000,
     });
-    return true;
   }
 
   async #write(
@@ -212,7 +229,7 @@ export class LeaderElection {
     signal: AbortSignal,
   ): Promise<void> {
     const { client, namespace, leaseName } = this.#options;
-    await client.call({
+    this.#own = await client.call<Lease>({
       method: "PUT",
       path: pathOf(resourceTypes.lease, { namespace, name: leaseName }),
       body: { ...lease, spec },

@@ -14,6 +14,8 @@ export interface MeshViewOptions {
   readonly settleMs?: number;
   /** Blind for longer than this is an outage; 20,000 unless set. */
   readonly outageMs?: number;
+  /** Not asked for longer than this, we stood still ourselves; 3,000 unless set. */
+  readonly awayMs?: number;
   /** Whether there is such a model: names come from requests. All are known unless set. */
   readonly knows?: (model: string) => boolean;
   readonly onWake?: (message: WakeMessage) => void;
@@ -27,20 +29,25 @@ export interface MeshViewOptions {
  *
  * It is blind while NATS is away, and for a moment after it came back: reports
  * come once a second, and before every router had its turn silence says nothing.
+ * The same after we stood still ourselves (a process that was stopped, a machine
+ * that was asleep): what waits in our socket is not known yet.
  */
 export class MeshView {
   readonly #options: Required<MeshViewOptions>;
   readonly #workers = new Map<string, WorkerRecord>();
   readonly #traffic = new Map<string, ModelTraffic>();
   readonly #entries = new Map<string, ModelEntry>();
+  #stirred = new Set<string>();
   #bus: Bus | undefined;
   #connectedSinceMs: number | undefined;
+  #askedAtMs: number | undefined;
   #sawAtMs: number | undefined;
 
   constructor(options: MeshViewOptions) {
     this.#options = {
       settleMs: 3_000,
       outageMs: 20_000,
+      awayMs: 3_000,
       knows: () => true,
       onWake: () => {},
       onWorker: () => {},
@@ -67,10 +74,10 @@ export class MeshView {
       each(
         bus.subscribeTraffic(signal),
         (report: TrafficReport) =>
-          this.traffic(report.model)?.report(report, nowMs()),
+          this.#heard(report.model)?.report(report, nowMs()),
       ),
       each(bus.subscribeWake(signal), (message: WakeMessage) => {
-        this.traffic(message.model)?.wake(message, nowMs());
+        this.#heard(message.model)?.wake(message, nowMs());
         onWake(message);
       }),
     ]);
@@ -83,13 +90,16 @@ export class MeshView {
 
   /** True while what we know may be old; call it at least once a second. */
   isBlind(): boolean {
+    const { awayMs, settleMs } = this.#options;
     const nowMs = this.#options.nowMs();
-    if (!this.connected) {
-      this.#connectedSinceMs = undefined;
+    const wasAway = nowMs - (this.#askedAtMs ?? nowMs) > awayMs;
+    this.#askedAtMs = nowMs;
+    if (!this.connected || wasAway) {
+      this.#connectedSinceMs = this.connected ? nowMs : undefined;
       return true;
     }
     this.#connectedSinceMs ??= nowMs;
-    return nowMs - this.#connectedSinceMs < this.#options.settleMs;
+    return nowMs - this.#connectedSinceMs < settleMs;
   }
 
   /** How well we see: a start or a hiccup is `settling`, and worth no word to anybody. */
@@ -138,12 +148,31 @@ export class MeshView {
 
   forget(model: string): void {
     this.#traffic.delete(model);
+    this.#stirred.delete(model);
+  }
+
+  /** Models with requests in routers or on workers, as told since the last call. */
+  takeStirred(): ReadonlySet<string> {
+    const stirred = this.#stirred;
+    if (stirred.size > 0) this.#stirred = new Set();
+    return stirred;
+  }
+
+  #heard(model: string): ModelTraffic | undefined {
+    const traffic = this.traffic(model);
+    if (traffic) this.#stirred.add(model);
+    return traffic;
   }
 
   #takeWorker(change: WorkerChange): void {
-    if (change.kind === "put") {
-      this.#workers.set(change.record.workerId, change.record);
-    } else this.#workers.delete(change.workerId);
+    if (change.kind === "gone") {
+      return void this.#workers.delete(change.workerId);
+    }
+    const { record } = change;
+    this.#workers.set(record.workerId, record);
+    for (const { model, running, waiting } of record.models) {
+      if (running + waiting > 0) this.#stirred.add(model);
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 import type { WorkerRecord } from "../../../lib/bus/types.ts";
-import type { PlacementMemory } from "./plan_placement.ts";
+import type { PlacementMemory, PoolWorker } from "./plan_placement.ts";
 
 /**
  * Since when models have been where they are, and when they were last used there.
@@ -29,8 +29,16 @@ export class PlacementHistory implements PlacementMemory {
     }
   }
 
-  /** A worker of the node has read the model's file, so the node has it. */
-  hadFile(node: string, model: string): void {
+  /** Who serves a model has read its file, so its node has it. */
+  haveFiles(workers: readonly PoolWorker[]): void {
+    for (const { node, models } of workers) {
+      for (const { model, state } of models) {
+        if (state === "running") this.#hasFile(node, model);
+      }
+    }
+  }
+
+  #hasFile(node: string, model: string): void {
     const models = this.onDisk.get(node) ?? new Set();
     this.onDisk.set(node, models.add(model));
   }

@@ -5,7 +5,8 @@ import type { WorkerModel, WorkerRecord } from "../../../lib/bus/types.ts";
 import { waitFor } from "../../../lib/testing/mod.ts";
 import { modelSpec, parse, workerPoolSpec } from "../crds/mod.ts";
 import { MeshView } from "../mesh/mesh_view.ts";
-import { type PodView, Scaler } from "./scaler.ts";
+import type { PodView } from "./pool_workers.ts";
+import { Scaler } from "./scaler.ts";
 
 /** A Scaler over an in-process bus, with a clock moved by hand. */
 function world(options: { settleMs?: number } = {}) {
@@ -201,4 +202,36 @@ test("a setting of a model that changes is followed at the next look", () => {
   advance(1_000);
   advance(10_000);
   equal(scaler.poolWanted("p")?.wanted, 2);
+});
+
+test("the first requests after hours without a worker are no busy hour", async () => {
+  const { bus, scaler, pools, advance, pods } = world();
+  const spec = pool({ scaling: { replicasMax: 3, idleSeconds: 60 } });
+  scaler.setPool("p", spec, 0);
+  scaler.setModel("m", model({ idleSeconds: 60 }), { weightBytes: 0 });
+  for (let minute = 0; minute < 120; minute++) advance(60_000);
+  pods.set("p", [pod("a")]);
+  await bus.putWorker(record("a", [{ running: 1, waiting: 1 }]));
+  bus.publishWake(wake);
+  await waitFor(() => pools.length > 0);
+  for (let second = 0; second < 5; second++) advance(1_000);
+  // One request waits at one worker: that is one pod's work, not two's.
+  deepEqual(pools, ["p 0 -> 1: grow"]);
+});
+
+test("a pool that rested still waits its idle time before it shrinks", async () => {
+  const { bus, scaler, pools, advance, pods } = world();
+  pods.set("p", [pod("a")]);
+  scaler.setPool("p", pool({ scaling: { idleSeconds: 20 } }), 1);
+  scaler.setModel("m", model({ replicasMin: 1 }), { weightBytes: 0 });
+  await bus.putWorker(record("a", [{}]));
+  for (let second = 0; second < 100; second++) advance(1_000);
+  // The last step was that of the look at everything a minute after the start.
+  advance(15_000);
+  scaler.removeModel("m");
+  await bus.putWorker(record("a"));
+  for (let second = 0; second < 19; second++) advance(1_000);
+  deepEqual(pools, []);
+  for (let second = 0; second < 3; second++) advance(1_000);
+  deepEqual(pools, ["p 1 -> 0: shrink"]);
 });

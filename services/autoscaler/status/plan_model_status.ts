@@ -7,7 +7,7 @@ import {
   type ModelSpec,
   type ModelStatus,
 } from "../crds/mod.ts";
-import type { ModelView } from "../scaling/scaler.ts";
+import type { ModelView } from "../scaling/model_view.ts";
 import { type Judgement, secondOf, withJudgements } from "./conditions.ts";
 
 export interface ModelFacts {

@@ -1,7 +1,7 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "vitest";
 import { modelSpec, type ModelStatus, parse } from "../crds/mod.ts";
-import type { ModelView } from "../scaling/scaler.ts";
+import type { ModelView } from "../scaling/model_view.ts";
 import { withJudgements } from "./conditions.ts";
 import { addDecision } from "./decision_log.ts";
 import { type ModelFacts, planModelStatus } from "./plan_model_status.ts";

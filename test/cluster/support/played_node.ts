@@ -1,7 +1,9 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Bus } from "../../../lib/bus/types.ts";
 import {
   Informer,
   type KubeClient,
+  KubeError,
   type KubeObject,
   resourceTypes,
 } from "../../../services/autoscaler/kube/mod.ts";
@@ -121,7 +123,22 @@ export class PlayedNode implements AsyncDisposable {
         ...worker,
       }),
     );
-    await this.#setReady(name);
+    await this.#untilHeard(() => this.#setReady(name));
+  }
+
+  /** A kubelet repeats itself until it is heard: tests stop the API server. */
+  async #untilHeard(tell: () => Promise<unknown>): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      try {
+        return void await tell();
+      } catch (reason) {
+        if (!(reason instanceof KubeError)) throw reason;
+        // Gone already, or deleted before it was ready.
+        if (reason.isNotFound) return;
+        if (reason.code > 0 && reason.code < 500) throw reason;
+        await delay(200);
+      }
+    }
   }
 
   async #setReady(name: string): Promise<void> {
@@ -155,12 +172,12 @@ export class PlayedNode implements AsyncDisposable {
     await this.#starting.get(name)?.catch(() => {});
     await this.workers.get(name)?.[Symbol.asyncDispose]();
     this.workers.delete(name);
-    await this.#options.client.call({
-      method: "DELETE",
-      path: `/api/v1/namespaces/${namespace}/pods/${name}`,
-      query: { gracePeriodSeconds: "0" },
-    }).catch(() => {
-      // Gone already.
-    });
+    await this.#untilHeard(() =>
+      this.#options.client.call({
+        method: "DELETE",
+        path: `/api/v1/namespaces/${namespace}/pods/${name}`,
+        query: { gracePeriodSeconds: "0" },
+      })
+    );
   }
 }

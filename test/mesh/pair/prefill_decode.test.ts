@@ -210,6 +210,26 @@ test("a prefill worker of another fingerprint refuses, and the prompt is compute
   deepEqual(pair.observer.failures, ["refused"]);
 });
 
+test("a prefill worker with KV of another type refuses by name, and the prompt is computed here", async () => {
+  const pair = await start({
+    prefillEngines: { fake: new FakeEngine({ kvType: "q8_0" }) },
+  });
+  const { ids } = await generate(
+    pair,
+    requestOf({ prefillAddress: pair.prefill.address }),
+  );
+  deepEqual(ids, await wanted());
+  deepEqual(pair.observer.failures, ["refused"]);
+  ok(
+    pair.observer.warnings.some((warning) =>
+      JSON.stringify(warning).includes(
+        "kv_dtype must be KV_DTYPE_Q8_0, is KV_DTYPE_F16",
+      )
+    ),
+    JSON.stringify(pair.observer.warnings),
+  );
+});
+
 test("a prompt larger than the buffer of its sender comes over whole", async () => {
   const big = { kvBlockBytes: 1 << 16 };
   const pair = await start({

@@ -2,7 +2,11 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { join } from "node:path";
 import { afterEach, test } from "vitest";
-import { createEngine, type Engine } from "../../../lib/engine/mod.ts";
+import {
+  createEngine,
+  type Engine,
+  type KvType,
+} from "../../../lib/engine/mod.ts";
 import { referenceNative } from "../../../lib/engine/testing/reference_native.ts";
 import { writeTinyModel } from "../../../lib/engine/testing/tiny_model.ts";
 import { tempDir } from "../../../lib/testing/mod.ts";
@@ -23,10 +27,14 @@ afterEach(async () => {
   undo = new AsyncDisposableStack();
 });
 
-async function engineOf(path: string): Promise<Engine> {
+async function engineOf(
+  path: string,
+  kvType: KvType = "f16",
+): Promise<Engine> {
   return undo.use(
     await createEngine({
       path,
+      kvType,
       native: referenceNative,
       kvBlocks: 48,
       rowsMax: 64,
@@ -34,14 +42,20 @@ async function engineOf(path: string): Promise<Engine> {
   );
 }
 
-async function startReal(fault?: KvFaultKind): Promise<Pair> {
+async function startReal(
+  { fault, prefillKv, decodeKv }: {
+    fault?: KvFaultKind;
+    prefillKv?: KvType;
+    decodeKv?: KvType;
+  } = {},
+): Promise<Pair> {
   const folder = undo.use(await tempDir("pair"));
   const path = join(folder.path, "tiny.gguf");
-  writeTinyModel(path);
+  writeTinyModel(path, { headDim: 32 });
   return undo.use(
     await startPair({
-      prefillEngines: { fake: await engineOf(path) },
-      decodeEngines: { fake: await engineOf(path) },
+      prefillEngines: { fake: await engineOf(path, prefillKv) },
+      decodeEngines: { fake: await engineOf(path, decodeKv) },
       fault,
       transport: { stallMs: 8_000 },
     }),
@@ -117,7 +131,7 @@ test("a replay whose KV is transferred goes on with the same tokens", async () =
 
 test("after a corrupted block the engine computes the rest, to the same tokens", async () => {
   const local = await startReal();
-  const remote = await startReal("corrupt");
+  const remote = await startReal({ fault: "corrupt" });
   const asked = request(100, 2);
   const got = await generate(remote, {
     ...asked,
@@ -127,6 +141,41 @@ test("after a corrupted block the engine computes the rest, to the same tokens",
   deepEqual(remote.observer.failures, ["checksum"]);
   equal(got.started?.transferredTokens, 48);
 });
+
+test("blocks of q8_0 are handed over, and the tokens stay the local ones", async () => {
+  const both = { prefillKv: "q8_0", decodeKv: "q8_0" } as const;
+  const local = await startReal(both);
+  const remote = await startReal(both);
+  const asked = request(100, 5);
+  const want = await generate(local, asked);
+  const got = await generate(remote, {
+    ...asked,
+    prefillAddress: remote.prefill.address,
+  });
+  deepEqual(got.ids, want.ids);
+  equal(got.started?.transferredTokens, 100);
+  deepEqual(remote.observer.failures, []);
+  const { kvBlockBytes } = remote.decode.models.get("fake").engine;
+  equal(kvBlockBytes, 2 * 2 * 2 * 16 * 34);
+  equal(Number(got.started?.transferredBytes), 7 * kvBlockBytes);
+});
+
+test.each([["f16", "q8_0"], ["q8_0", "f16"]] as const)(
+  "KV in %s is not handed to a worker that holds %s, which computes the prompt",
+  async (prefillKv, decodeKv) => {
+    const local = await startReal({ decodeKv });
+    const remote = await startReal({ prefillKv, decodeKv });
+    const asked = request(100, 6);
+    const got = await generate(remote, {
+      ...asked,
+      prefillAddress: remote.prefill.address,
+    });
+    deepEqual(got.ids, (await generate(local, asked)).ids);
+    deepEqual(remote.observer.failures, ["refused"]);
+    equal(got.started?.transferredTokens, 0);
+    equal(got.started?.computedTokens, 100);
+  },
+);
 
 test("the mesh learns the hashes that a router would compute", async () => {
   const pair = await startReal();
