@@ -1,6 +1,9 @@
 """A plain decode loop in PyTorch, bf16, one step captured as a CUDA graph: what to beat.
 
-Random weights of the 1B and 8B shapes; attention over a static cache. Prints JSON.
+Random weights of the 1B and 8B shapes; attention over a static cache. Prints JSON,
+also of what was measured before a failure.
+
+python3 torch_decode.py [SECONDS]
 """
 import json
 import sys
@@ -14,7 +17,7 @@ SHAPES = {
     "8B": dict(width=4096, layers=32, ffn=14336, heads=32, kv_heads=8, head_dim=128),
 }
 VOCAB = 128256
-SECONDS = 100
+SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 100
 
 
 def weight(rows, cols):
@@ -107,6 +110,13 @@ def peak_tflops():
 def main():
     end = time.monotonic() + SECONDS
     results = dict(torch=torch.__version__, bf16_tflops=round(peak_tflops(), 1), models=[])
+    try:
+        measure_all(results["models"], end)
+    finally:
+        print(json.dumps(results))
+
+
+def measure_all(models, end):
     for name, shape in SHAPES.items():
         model = Model(**shape)
         for context in (1024, 8192):
@@ -115,14 +125,13 @@ def main():
                     break
                 try:
                     ms = measure(model, batch, context)
-                    results["models"].append(dict(model=name, batch=batch, context=context,
-                                                  step_us=round(ms * 1000, 1),
-                                                  tokens_per_s=round(batch / ms * 1000, 1)))
+                    models.append(dict(model=name, batch=batch, context=context,
+                                       step_us=round(ms * 1000, 1),
+                                       tokens_per_s=round(batch / ms * 1000, 1)))
                 except torch.OutOfMemoryError:
                     print(f"{name} batch {batch} context {context}: out of memory", file=sys.stderr)
                 torch.cuda.empty_cache()
         del model
-    print(json.dumps(results))
 
 
 main()
