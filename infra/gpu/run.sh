@@ -117,7 +117,7 @@ objects="$(for source in $check_sources; do echo "build/gpu/objects/$(basename "
 g++ $objects -ldl -pthread -o build/gpu/check || exit 1
 have_kernels=""
 if [ -n "$nvcc" ]; then
-  if within 150 "$nvcc" -fatbin -std=c++17 -O3 --threads 3 -gencode=arch=compute_80,code=sm_80 \
+  if within 240 "$nvcc" -fatbin -std=c++17 -O3 --threads 3 -gencode=arch=compute_80,code=sm_80 \
       -gencode=arch=compute_90a,code=sm_90a -gencode=arch=compute_80,code=compute_80 \
       kernels/cuda/kernels.cu -o build/quetzal.fatbin; then
     have_kernels=1
