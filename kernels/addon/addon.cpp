@@ -89,7 +89,7 @@ napi_value step(napi_env env, napi_callback_info info) {
     // A getter of the batch may have closed the model.
     QUETZAL_TRY(driverOf(env, call.args[0], driver));
     const Model& model = driver->model();
-    QUETZAL_TRY(checkBatch(model.spec(), model.plan(), task->input));
+    QUETZAL_TRY(checkBatch(model.spec(), model.plan(), task->input, driver->outRowsBefore()));
     QUETZAL_TRY(logitsTarget(env, call.args[1], task->input.outRows * model.plan().vocabOut,
                              task->logits));
     QUETZAL_TRY(driverOf(env, call.args[0], driver));

@@ -27,7 +27,8 @@ Status checkEntry(const char* what, int64_t index, int64_t value, int64_t least,
                  static_cast<LL>(value));
 }
 
-Status checkRows(const ModelSpec& spec, const Plan& plan, const StepInput& in) {
+Status checkRows(const ModelSpec& spec, const Plan& plan, const StepInput& in,
+                 int64_t outRowsBefore) {
   QUETZAL_TRY(checkCount("rows", in.rows, 1, spec.rowsMax));
   QUETZAL_TRY(checkCount("sequences", in.sequences, 1, in.rows));
   QUETZAL_TRY(checkCount("outRows", in.outRows, 0,
@@ -36,7 +37,8 @@ Status checkRows(const ModelSpec& spec, const Plan& plan, const StepInput& in) {
   QUETZAL_TRY(checkLength("positions", in.positions.size(), in.rows));
   for (int64_t row = 0; row < in.rows; ++row) {
     if (plan.vocabIn > 0) {
-      QUETZAL_TRY(checkEntry("tokenIds", row, in.tokenIds[row], 0, plan.vocabIn - 1));
+      QUETZAL_TRY(checkEntry("tokenIds", row, in.tokenIds[row], -outRowsBefore,
+                             plan.vocabIn - 1));
     }
     QUETZAL_TRY(checkEntry("positions", row, in.positions[row], 0, positionsMax - 1));
   }
@@ -139,8 +141,9 @@ Status checkSampling(const Plan& plan, const StepInput& in) {
 
 }  // namespace
 
-Status checkBatch(const ModelSpec& spec, const Plan& plan, const StepInput& input) {
-  QUETZAL_TRY(checkRows(spec, plan, input));
+Status checkBatch(const ModelSpec& spec, const Plan& plan, const StepInput& input,
+                  int64_t outRowsBefore) {
+  QUETZAL_TRY(checkRows(spec, plan, input, plan.vocabOut <= plan.vocabIn ? outRowsBefore : 0));
   QUETZAL_TRY(checkSequences(spec, input));
   return checkSampling(plan, input);
 }

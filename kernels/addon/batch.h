@@ -16,7 +16,9 @@ struct RowPlaces {
   std::vector<RowTile> tiles;
 };
 
-Status checkBatch(const ModelSpec& spec, const Plan& plan, const StepInput& input);
+/// `outRowsBefore`: out rows of the step before that token ids may name (id -1 - i); 0: none.
+Status checkBatch(const ModelSpec& spec, const Plan& plan, const StepInput& input,
+                  int64_t outRowsBefore = 0);
 
 RowPlaces placeRows(const KvShape& kv, const StepInput& input);
 

@@ -15,7 +15,7 @@ using Device = int;
 using DevicePointer = uint64_t;
 using Handle = void*;  // context, module, function, stream, event, graph, graphExec
 
-constexpr Result resultOk = 0, resultOutOfMemory = 2;
+constexpr Result resultOk = 0, resultOutOfMemory = 2, resultNotReady = 600;
 
 enum Attribute : int {
   attributeMultiprocessors = 16,
@@ -71,6 +71,7 @@ struct LaunchConfig {
   X(cuEventCreate, eventCreate, (Handle*, unsigned))                                           \
   X(cuEventDestroy_v2, eventDestroy, (Handle))                                                 \
   X(cuEventRecord, eventRecord, (Handle, Handle))                                              \
+  X(cuEventQuery, eventQuery, (Handle))                                                        \
   X(cuEventSynchronize, eventSynchronize, (Handle))                                            \
   X(cuEventElapsedTime, eventElapsed, (float*, Handle, Handle))                                \
   X(cuModuleLoadData, moduleLoad, (Handle*, const void*))                                      \

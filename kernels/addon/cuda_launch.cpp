@@ -65,7 +65,7 @@ Status CudaModel::launchOp(const DeviceOp& op, const Bucket& bucket) {
   switch (op.kind) {
     case Kind::embed: {
       const EmbedArgs args = {weights_->matrix(op.weight), input<int32_t>(at_.tokenIds),
-                              tensor(op.dst), rows};
+                              results_.as<int32_t>(), tensor(op.dst), rows};
       return launch(perRow(KernelId::embedRows, rows), args);
     }
     case Kind::norm: {

@@ -1,5 +1,6 @@
 #include "cuda_model.h"
 
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -17,6 +18,11 @@ constexpr size_t graphsMax = 64;
 constexpr uint64_t pieceBytesMax = uint64_t{1} << 30;
 
 uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
+
+double nowUs() {
+  using Us = std::chrono::duration<double, std::micro>;
+  return Us(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 const char* describe(SampleStatus status) {
   switch (status) {
@@ -67,8 +73,11 @@ CudaModel::~CudaModel() {
   api_->contextSet(context_);
   if (stream_.handle()) api_->streamSynchronize(stream_.handle());
   dropGraphs();
-  if (begin_) api_->eventDestroy(begin_);
-  if (end_) api_->eventDestroy(end_);
+  for (const Flight& flight : flights_) {
+    for (const Handle event : {flight.begin, flight.end, flight.read}) {
+      if (event) api_->eventDestroy(event);
+    }
+  }
   if (module_) api_->moduleUnload(module_);
 }
 
@@ -94,8 +103,11 @@ Status CudaModel::openDevice() {
   QUETZAL_CUDA_TRY(*api_, contextRetain(&context_, deviceId_), "open the CUDA device");
   QUETZAL_CUDA_TRY(*api_, contextSet(context_), "use the CUDA device");
   QUETZAL_TRY(stream_.open(*api_));
-  QUETZAL_CUDA_TRY(*api_, eventCreate(&begin_, 0), "make an event");
-  QUETZAL_CUDA_TRY(*api_, eventCreate(&end_, 0), "make an event");
+  for (Flight& flight : flights_) {
+    for (Handle* event : {&flight.begin, &flight.end, &flight.read}) {
+      QUETZAL_CUDA_TRY(*api_, eventCreate(event, 0), "make an event");
+    }
+  }
   return {};
 }
 
@@ -186,7 +198,9 @@ Status CudaModel::allocate() {
   QUETZAL_TRY(sampling_.allocate(*api_, static_cast<uint64_t>(spec_.outRowsMax) * plan_.vocabOut * 4,
                                  "sampling"));
   QUETZAL_TRY(results_.allocate(*api_, resultAt_.bytes, "results"));
-  QUETZAL_TRY(found_.allocate(*api_, resultAt_.bytes));
+  for (Flight& flight : flights_) {
+    QUETZAL_TRY(flight.found.allocate(*api_, resultAt_.bytes));
+  }
   QUETZAL_TRY(growTables(static_cast<uint64_t>(spec_.rowsMax) * 64));
 
   kv_ = std::make_shared<KvPieces>(*api_, context_);
@@ -202,13 +216,15 @@ Status CudaModel::allocate() {
 }
 
 /// Block tables, histories and biases lie behind the fixed part; graphs know the address.
+/// A step in flight has its graph, so that dropping graphs waits for it.
 Status CudaModel::growTables(uint64_t words) {
   if (words <= tableWords_) return {};
   dropGraphs();
   tableWords_ = std::max(words, 2 * tableWords_);
   const uint64_t bytes = at_.tables + tableWords_ * 4;
   QUETZAL_TRY(step_.allocate(*api_, bytes, "the step's input"));
-  return staging_.allocate(*api_, bytes);
+  for (Flight& flight : flights_) QUETZAL_TRY(flight.staging.allocate(*api_, bytes));
+  return {};
 }
 
 Status CudaModel::sleep() {
@@ -234,13 +250,15 @@ CudaModel::Bucket CudaModel::bucketOf(const StepInput& in) const {
   return {bucketRows(in.rows, spec_.rowsMax), outRows, splits};
 }
 
-Status CudaModel::fill(const StepInput& in, const Bucket& bucket) {
+Status CudaModel::fill(Flight& flight, const Bucket& bucket) {
+  const StepInput& in = *flight.input;
   const uint64_t words = in.blockTables.size() + in.history.size() + 2 * in.biasIds.size() + 1;
   QUETZAL_TRY(growTables(words));
+  const PinnedMemory& staging = flight.staging;
   const RowPlaces places = placeRows(spec_.kv, in);
   const auto put = [&](uint64_t offset, int64_t count, int64_t padded, const int32_t* from,
                        int32_t padding) {
-    auto* to = staging_.as<int32_t>(offset);
+    auto* to = staging.as<int32_t>(offset);
     std::copy(from, from + count, to);
     std::fill(to + count, to + padded, padding);
   };
@@ -249,8 +267,8 @@ Status CudaModel::fill(const StepInput& in, const Bucket& bucket) {
   put(at_.block, in.rows, bucket.rows, places.block.data(), -1);
   put(at_.slot, in.rows, bucket.rows, places.slot.data(), 0);
   put(at_.outRowIndex, in.outRows, bucket.outRows, in.outRowIndex.data(), -1);
-  auto* lengths = staging_.as<int32_t>(at_.lengths);
-  auto* begins = staging_.as<int32_t>(at_.tableBegin);
+  auto* lengths = staging.as<int32_t>(at_.lengths);
+  auto* begins = staging.as<int32_t>(at_.tableBegin);
   std::fill(lengths, lengths + bucket.rows, 0);
   std::fill(begins, begins + bucket.rows, 0);
   for (int64_t i = 0; i < in.sequences; ++i) {
@@ -261,7 +279,7 @@ Status CudaModel::fill(const StepInput& in, const Bucket& bucket) {
     }
   }
   // Tables: block ids, then histories, bias ids and bias values.
-  auto* tables = staging_.as<int32_t>(at_.tables);
+  auto* tables = staging.as<int32_t>(at_.tables);
   const auto historyAt = static_cast<int32_t>(in.blockTables.size());
   const auto biasAt = historyAt + static_cast<int32_t>(in.history.size());
   const auto valueAt = biasAt + static_cast<int32_t>(in.biasIds.size());
@@ -271,8 +289,8 @@ Status CudaModel::fill(const StepInput& in, const Bucket& bucket) {
   std::memcpy(tables + valueAt, in.biasValues.data(),
               std::min(in.biasValues.size(), in.biasIds.size()) * 4);
   for (int32_t row = 0; row < bucket.outRows; ++row) {
-    auto* ints = staging_.as<int32_t>(at_.ints) + row * sampleIntWords;
-    auto* floats = staging_.as<float>(at_.floats) + row * sampleFloatWords;
+    auto* ints = staging.as<int32_t>(at_.ints) + row * sampleIntWords;
+    auto* floats = staging.as<float>(at_.floats) + row * sampleFloatWords;
     if (row >= in.outRows) {
       const int32_t greedy[sampleIntWords] = {0, -1};
       const float plain[sampleFloatWords] = {0, 1, 0, 0, 0, 1, -INFINITY};
@@ -293,6 +311,8 @@ Status CudaModel::fill(const StepInput& in, const Bucket& bucket) {
 }
 
 void CudaModel::dropGraphs() {
+  // A step in flight may run one of them.
+  if (flightCount_ > 0) api_->streamSynchronize(stream_.handle());
   for (const auto& [bucket, graph] : graphs_) api_->graphExecDestroy(graph);
   graphs_.clear();
 }
@@ -317,55 +337,98 @@ Status CudaModel::graphOf(const Bucket& bucket, Handle& graph) {
   return status;
 }
 
-Status CudaModel::step(const StepInput& input, bool wantsLogits, StepResult& result) {
+Status CudaModel::begin(const StepInput& input, bool wantsLogits, StepResult& result) {
   if (!lost_.empty()) return {lost_};
   if (weights_->isAsleep()) return failure("Cannot step: the model is asleep");
-  const Status ready = check(*api_, api_->contextSet(context_), "use the CUDA device");
-  const Status status = ready.isOk() ? run(input, wantsLogits, result) : ready;
-  if (status.isOk()) return status;
-  // A batch that cannot be sampled leaves the device well; anything else does not.
-  if (status.message.starts_with("Cannot sample")) return status;
-  lost_ = "Cannot step: the CUDA device " + facts_.name + " is lost (" + status.message +
-      "); the worker needs a new process";
+  if (flightCount_ == flightsMax) return failure("Cannot step: two steps are in flight");
+  Flight& flight = flights_[(oldest_ + flightCount_) % flightsMax];
+  flight.input = &input;
+  flight.result = &result;
+  flight.begunUs = nowUs();
+  Status status = check(*api_, api_->contextSet(context_), "use the CUDA device");
+  if (status.isOk()) status = run(flight, wantsLogits);
+  if (status.isOk()) {
+    ++flightCount_;
+    return status;
+  }
+  // What was queued may still write to the flight's memory.
+  api_->streamSynchronize(stream_.handle());
+  return outcome(status);
+}
+
+bool CudaModel::isOldestDone() const {
+  return flightCount_ > 0 && api_->eventQuery(flights_[oldest_].read) != resultNotReady;
+}
+
+Status CudaModel::finish() {
+  if (flightCount_ == 0) return failure("Cannot finish a step: none is in flight");
+  Flight& flight = flights_[oldest_];
+  const Status status = readResults(flight);
+  oldest_ = (oldest_ + 1) % flightsMax;
+  --flightCount_;
+  const double now = nowUs();
+  flight.result->stepUs = now - std::max(flight.begunUs, finishedUs_);
+  finishedUs_ = now;
+  return outcome(status);
+}
+
+/// A batch that cannot be sampled leaves the device well; anything else does not.
+Status CudaModel::outcome(const Status& status) {
+  if (status.isOk() || status.message.starts_with("Cannot sample")) return status;
+  if (lost_.empty()) {
+    lost_ = "Cannot step: the CUDA device " + facts_.name + " is lost (" + status.message +
+        "); the worker needs a new process";
+  }
   return {lost_};
 }
 
-Status CudaModel::run(const StepInput& input, bool wantsLogits, StepResult& result) {
-  const Bucket bucket = bucketOf(input);
+Status CudaModel::run(Flight& flight, bool wantsLogits) {
+  const Bucket bucket = bucketOf(*flight.input);
   Handle graph = nullptr;
-  QUETZAL_TRY(fill(input, bucket));
+  QUETZAL_TRY(fill(flight, bucket));
   QUETZAL_TRY(graphOf(bucket, graph));
-  QUETZAL_CUDA_TRY(*api_, copyIn(step_.pointer(), staging_.as<void>(), usedBytes_, stream_.handle()),
+  const Handle stream = stream_.handle();
+  QUETZAL_CUDA_TRY(*api_, copyIn(step_.pointer(), flight.staging.as<void>(), usedBytes_, stream),
                    "copy the step's input");
-  QUETZAL_CUDA_TRY(*api_, eventRecord(begin_, stream_.handle()), "time a step");
-  QUETZAL_CUDA_TRY(*api_, graphLaunch(graph, stream_.handle()), "run a step");
-  QUETZAL_CUDA_TRY(*api_, eventRecord(end_, stream_.handle()), "time a step");
-  return readResults(input, wantsLogits, result);
+  QUETZAL_CUDA_TRY(*api_, eventRecord(flight.begin, stream), "time a step");
+  QUETZAL_CUDA_TRY(*api_, graphLaunch(graph, stream), "run a step");
+  QUETZAL_CUDA_TRY(*api_, eventRecord(flight.end, stream), "time a step");
+  return queueReading(flight, wantsLogits);
 }
 
-Status CudaModel::readResults(const StepInput& in, bool wantsLogits, StepResult& result) {
-  QUETZAL_CUDA_TRY(*api_, copyOut(found_.as<void>(), results_.pointer(), resultAt_.bytes,
-                                  stream_.handle()), "read the step's tokens");
+/// Behind the step and before the next one, which writes the same results anew.
+Status CudaModel::queueReading(Flight& flight, bool wantsLogits) {
+  const Handle stream = stream_.handle();
+  QUETZAL_CUDA_TRY(*api_, copyOut(flight.found.as<void>(), results_.pointer(), resultAt_.bytes,
+                                  stream), "read the step's tokens");
   if (wantsLogits && plan_.logits >= 0) {
-    result.logits.resize(in.outRows * plan_.vocabOut);
-    if (!result.logits.empty()) {
-      QUETZAL_CUDA_TRY(*api_, copyOut(result.logits.data(),
+    std::vector<float>& logits = flight.result->logits;
+    logits.resize(flight.input->outRows * plan_.vocabOut);
+    if (!logits.empty()) {
+      QUETZAL_CUDA_TRY(*api_, copyOut(logits.data(),
                                       reinterpret_cast<DevicePointer>(tensor(plan_.logits)),
-                                      result.logits.size() * 4, stream_.handle()), "read logits");
+                                      logits.size() * 4, stream), "read logits");
     }
   }
-  QUETZAL_CUDA_TRY(*api_, streamSynchronize(stream_.handle()), "finish a step");
+  return check(*api_, api_->eventRecord(flight.read, stream), "read the step's tokens");
+}
+
+Status CudaModel::readResults(Flight& flight) {
+  const StepInput& in = *flight.input;
+  StepResult& result = *flight.result;
+  const PinnedMemory& found = flight.found;
+  QUETZAL_CUDA_TRY(*api_, eventSynchronize(flight.read), "finish a step");
   float ms = 0;
-  QUETZAL_CUDA_TRY(*api_, eventElapsed(&ms, begin_, end_), "time a step");
+  QUETZAL_CUDA_TRY(*api_, eventElapsed(&ms, flight.begin, flight.end), "time a step");
   result.deviceUs = double{ms} * 1000;
   result.bytesRead = bytesRead(in);
-  std::memcpy(result.tokens.data(), found_.as<void>(), in.outRows * 4);
-  std::memcpy(result.logprobs.data(), found_.as<void>(resultAt_.logprobs), in.outRows * 4);
-  std::memcpy(result.topIds.data(), found_.as<void>(resultAt_.topIds),
+  std::memcpy(result.tokens.data(), found.as<void>(), in.outRows * 4);
+  std::memcpy(result.logprobs.data(), found.as<void>(resultAt_.logprobs), in.outRows * 4);
+  std::memcpy(result.topIds.data(), found.as<void>(resultAt_.topIds),
               in.outRows * sampleTopMax * 4);
-  std::memcpy(result.topLogprobs.data(), found_.as<void>(resultAt_.topLogprobs),
+  std::memcpy(result.topLogprobs.data(), found.as<void>(resultAt_.topLogprobs),
               in.outRows * sampleTopMax * 4);
-  const auto* statuses = found_.as<int32_t>(resultAt_.statuses);
+  const auto* statuses = found.as<int32_t>(resultAt_.statuses);
   for (int64_t row = 0; row < in.outRows && plan_.logits >= 0; ++row) {
     if (statuses[row] == 0) continue;
     return failure("Cannot sample out row %lld (row %d): needs finite logits and an allowed token, "

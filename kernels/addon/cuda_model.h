@@ -4,6 +4,11 @@
 // A step copies its input over in one piece, replays a graph and reads tokens back. A
 // graph is captured for a bucket of rows, out rows and splits, the first time it is
 // needed; rows beyond the batch are padding that writes no KV.
+//
+// Two steps may be on the device's queue: while one computes, the host prepares the next,
+// whose token ids may name rows of the one before (id -1 - i: what its out row i chose).
+// One stream orders them, so activations, input and results exist once on the device;
+// what the host writes and reads of a step exists once per flight.
 #pragma once
 #include <map>
 #include <memory>
@@ -52,7 +57,19 @@ class CudaModel {
   Status load();
   /// With random weights in place of a file's, for measuring.
   Status loadRandom(const DeviceWeights::Fill& fill) { return loadWith(&fill); }
-  Status step(const StepInput& input, bool wantsLogits, StepResult& result);
+  Status step(const StepInput& input, bool wantsLogits, StepResult& result) {
+    QUETZAL_TRY(begin(input, wantsLogits, result));
+    return finish();
+  }
+  /// Queues a step; `input` and `result` must live until it is finished. Needs room.
+  Status begin(const StepInput& input, bool wantsLogits, StepResult& result);
+  static constexpr size_t flightsMax = 2;
+  size_t flightCount() const { return flightCount_; }
+  /// Whether `finish` would not wait.
+  bool isOldestDone() const;
+  /// Waits for the oldest step and fills its result.
+  Status finish();
+  /// No step may be in flight.
   Status sleep();
   Status wake();
 
@@ -68,6 +85,15 @@ class CudaModel {
     auto operator<=>(const Bucket&) const = default;
   };
 
+  /// A step between `begin` and `finish`.
+  struct Flight {
+    PinnedMemory staging, found;
+    Handle begin = nullptr, end = nullptr, read = nullptr;  // events
+    const StepInput* input = nullptr;
+    StepResult* result = nullptr;
+    double begunUs = 0;
+  };
+
   Status loadWith(const DeviceWeights::Fill* fill);
   Status openDevice();
   Status loadKernels();
@@ -76,11 +102,13 @@ class CudaModel {
   void layOut();
 
   Bucket bucketOf(const StepInput& input) const;
-  Status fill(const StepInput& input, const Bucket& bucket);
+  Status fill(Flight& flight, const Bucket& bucket);
   Status graphOf(const Bucket& bucket, Handle& graph);
   void dropGraphs();
-  Status run(const StepInput& input, bool wantsLogits, StepResult& result);
-  Status readResults(const StepInput& input, bool wantsLogits, StepResult& result);
+  Status run(Flight& flight, bool wantsLogits);
+  Status queueReading(Flight& flight, bool wantsLogits);
+  Status readResults(Flight& flight);
+  Status outcome(const Status& status);
   double bytesRead(const StepInput& input) const;
 
   Status launchAll(const Bucket& bucket);
@@ -112,12 +140,13 @@ class CudaModel {
   std::vector<uint8_t> image_;
   std::array<Handle, kernelNames.size()> functions_ = {};
   Stream stream_;
-  Handle begin_ = nullptr, end_ = nullptr;
+  std::array<Flight, flightsMax> flights_;
+  size_t oldest_ = 0, flightCount_ = 0;
+  double finishedUs_ = 0;
   std::unique_ptr<DeviceWeights> weights_;
   std::shared_ptr<KvPieces> kv_;
 
   DeviceMemory activations_, prepared_, ropes_, attention_, sampling_, step_, results_;
-  PinnedMemory staging_, found_;
   std::vector<uint64_t> tensorAt_;      // floats
   std::vector<uint64_t> ropeAt_;        // bytes into ropes_: frequencies, cosines, sines
   uint64_t preparedScales_ = 0, preparedSums_ = 0, preparedHalves_ = 0, preparedRowScales_ = 0;

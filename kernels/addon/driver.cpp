@@ -1,6 +1,7 @@
 #include "driver.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <new>
 #include <system_error>
@@ -34,7 +35,10 @@ Status Driver::start(napi_deferred deferred) {
   return {};
 }
 
-void Driver::step(std::unique_ptr<Task> task) { post(std::move(task), true); }
+void Driver::step(std::unique_ptr<Task> task) {
+  outRowsBefore_ = model_->cuda() ? task->input.outRows : 0;
+  post(std::move(task), true);
+}
 
 void Driver::close(napi_deferred deferred) {
   isClosed_ = true;
@@ -62,48 +66,111 @@ void Driver::post(std::unique_ptr<Task> task, bool keepsAlive) {
 
 // --- on the driver's thread ---
 
-void Driver::loop() {
-  prepareThread("quetzal-step");
-  bool isLast = false;
-  while (!isLast) {
-    std::unique_ptr<Task> task = nextTask();
-    if (!task) break;
-    perform(*task);
-    isLast = task->kind == Task::Kind::close ||
-        (task->kind == Task::Kind::load && !task->status.isOk());
-    if (isLast) model_.reset();
-    const std::lock_guard lock(mutex_);
-    if (isGone_) break;
-    if (napi_call_threadsafe_function(function_, task.get(), napi_tsfn_nonblocking) != napi_ok) {
-      break;
-    }
-    task.release();
+namespace {
+
+template <typename Body>
+Status guarded(Body body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return {"Cannot go on: memory ran out"};
+  } catch (const std::exception& problem) {
+    return failure("Cannot go on: %s", problem.what());
   }
-  model_.reset();
 }
 
-std::unique_ptr<Task> Driver::nextTask() {
+}  // namespace
+
+void Driver::loop() {
+  prepareThread("quetzal-step");
+  std::unique_ptr<Task> task;
+  while (nextTask(task) && (task ? take(std::move(task)) : land())) {
+  }
+  // The model waits for the device, which may still write to what the flights hold.
+  model_.reset();
+  flights_.clear();
+}
+
+/// Waits for a task, or for the oldest step in flight: then `task` is null. Answers false
+/// when the environment is gone.
+bool Driver::nextTask(std::unique_ptr<Task>& task) {
+  // The device tells of its end only when asked; the answer is that much later at most.
+  constexpr std::chrono::microseconds pause(50);
+  task.reset();
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return isGone_ || !tasks_.empty(); });
-  if (isGone_) return nullptr;
-  std::unique_ptr<Task> task = std::move(tasks_.front());
+  while (!isGone_ && tasks_.empty()) {
+    if (flights_.empty()) changed_.wait(lock);
+    else if (!mayWait() || model_->cuda()->isOldestDone()) return true;
+    else changed_.wait_for(lock, pause);
+  }
+  if (isGone_) return false;
+  task = std::move(tasks_.front());
   tasks_.pop_front();
-  return task;
+  return true;
+}
+
+/// Whether another step is likely to be asked for before the oldest one has ended: only
+/// steps in which every row chooses a token are followed so.
+bool Driver::mayWait() const {
+  const StepInput& oldest = flights_.front()->input;
+  return flights_.size() < cuda::CudaModel::flightsMax && oldest.outRows == oldest.rows;
+}
+
+/// Answers whether the thread goes on.
+bool Driver::take(std::unique_ptr<Task> task) {
+  if (task->kind == Task::Kind::step && model_->cuda()) return launch(std::move(task));
+  if (!landAll()) return false;
+  perform(*task);
+  const bool isLast = task->kind == Task::Kind::close ||
+      (task->kind == Task::Kind::load && !task->status.isOk());
+  if (isLast) model_.reset();
+  return deliver(std::move(task)) && !isLast;
+}
+
+bool Driver::launch(std::unique_ptr<Task> task) {
+  if (flights_.size() == cuda::CudaModel::flightsMax && !land()) return false;
+  task->status = guarded([&] {
+    return model_->beginStep(task->input, task->logits != nullptr, task->result);
+  });
+  if (!task->status.isOk()) return landAll() && deliver(std::move(task));
+  flights_.push_back(std::move(task));
+  return true;
+}
+
+bool Driver::land() {
+  std::unique_ptr<Task> task = std::move(flights_.front());
+  flights_.pop_front();
+  task->status = guarded([&] { return model_->cuda()->finish(); });
+  return deliver(std::move(task));
+}
+
+bool Driver::landAll() {
+  while (!flights_.empty()) {
+    if (!land()) return false;
+  }
+  return true;
+}
+
+bool Driver::deliver(std::unique_ptr<Task> task) {
+  const std::lock_guard lock(mutex_);
+  if (isGone_ || napi_call_threadsafe_function(function_, task.get(), napi_tsfn_nonblocking) !=
+                     napi_ok) {
+    return false;
+  }
+  task.release();
+  return true;
 }
 
 void Driver::perform(Task& task) {
-  try {
-    if (task.kind == Task::Kind::load) task.status = model_->load();
-    if (task.kind == Task::Kind::step) {
-      task.status = model_->step(task.input, task.logits != nullptr, task.result);
+  task.status = guarded([&]() -> Status {
+    switch (task.kind) {
+      case Task::Kind::load: return model_->load();
+      case Task::Kind::step: return model_->step(task.input, task.logits != nullptr, task.result);
+      case Task::Kind::sleep: return model_->cuda()->sleep();
+      case Task::Kind::wake: return model_->cuda()->wake();
+      default: return {};
     }
-    if (task.kind == Task::Kind::sleep) task.status = model_->cuda()->sleep();
-    if (task.kind == Task::Kind::wake) task.status = model_->cuda()->wake();
-  } catch (const std::bad_alloc&) {
-    task.status = {"Cannot go on: memory ran out"};
-  } catch (const std::exception& problem) {
-    task.status = failure("Cannot go on: %s", problem.what());
-  }
+  });
 }
 
 // --- on the JavaScript thread ---

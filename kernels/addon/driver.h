@@ -3,6 +3,9 @@
 //
 // Life: start() -> loaded -> steps -> close. The thread is joined when the close has
 // been reported, or when the environment goes away, whichever is first.
+//
+// On a GPU a step that is asked for while another computes is queued behind it on the
+// device at once; answers keep the order of the questions.
 #pragma once
 #include "js.h"
 
@@ -39,14 +42,22 @@ class Driver : public std::enable_shared_from_this<Driver> {
   bool isClosed() const { return isClosed_; }
   /// Only of a loaded model that is not closed.
   const Model& model() const { return *model_; }
+  /// Out rows of the last step asked for, if the next one may name them as its tokens.
+  int64_t outRowsBefore() const { return outRowsBefore_; }
 
  private:
   static void onReport(napi_env env, napi_value, void* context, void* data);
   static void onEnvironmentGone(void* driver);
 
   void loop();
+  bool take(std::unique_ptr<Task> task);
   void perform(Task& task);
-  std::unique_ptr<Task> nextTask();
+  bool launch(std::unique_ptr<Task> task);
+  bool land();
+  bool landAll();
+  bool deliver(std::unique_ptr<Task> task);
+  bool nextTask(std::unique_ptr<Task>& task);
+  bool mayWait() const;
   void post(std::unique_ptr<Task> task, bool keepsAlive);
   void report(Task& task);
   void reportLoad(Task& task);
@@ -62,9 +73,11 @@ class Driver : public std::enable_shared_from_this<Driver> {
   napi_threadsafe_function function_ = nullptr;
   std::vector<napi_ref> kvBuffers_;
   bool isClosed_ = false;
+  int64_t outRowsBefore_ = 0;
   int pending_ = 0;                // tasks that keep the process alive
   std::shared_ptr<Driver> self_;   // while the thread lives
   std::unique_ptr<Model> model_;   // of the thread, once it runs
+  std::deque<std::unique_ptr<Task>> flights_;  // of the thread: steps on the device, oldest first
   std::thread thread_;
   std::mutex mutex_;
   std::condition_variable changed_;

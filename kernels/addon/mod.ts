@@ -86,6 +86,7 @@ class AddonModel implements NativeModel {
   readonly kv: Uint8Array;
   readonly kvBlockBytes: number;
   readonly weightBytes: number;
+  readonly chainsSteps: boolean;
   fault: string | undefined;
   readonly #addon: Addon;
   readonly #handle: unknown;
@@ -97,6 +98,7 @@ class AddonModel implements NativeModel {
     this.#addon = addon;
     this.#handle = loaded.handle;
     this.isa = isa;
+    this.chainsSteps = isa === "cuda";
     this.#kvPieces = loaded.kv.map((piece) => new Uint8Array(piece));
     this.kv = this.#kvPieces.length === 1
       ? this.#kvPieces[0]

@@ -33,6 +33,8 @@ class Model {
   /// Checks the spec, reads the file, allocates. Runs off the JavaScript thread.
   Status load();
   Status step(const StepInput& input, bool wantsLogits, StepResult& result);
+  /// Of a model on a GPU: the first half of a step, see `CudaModel`.
+  Status beginStep(const StepInput& input, bool wantsLogits, StepResult& result);
 
   const ModelSpec& spec() const { return spec_; }
   const Plan& plan() const { return plan_; }

@@ -297,19 +297,27 @@ double nowUs() {
   return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) * 1e-3;
 }
 
-}  // namespace
-
-Status Model::step(const StepInput& input, bool wantsLogits, StepResult& result) {
-  const double begin = nowUs();
+void clear(const StepInput& input, StepResult& result) {
   result.tokens.assign(input.outRows, -1);
   result.logprobs.assign(input.outRows, 0);
   result.topIds.assign(input.outRows * topLogprobsMax, -1);
   result.topLogprobs.assign(input.outRows * topLogprobsMax, 0);
+}
+
+}  // namespace
+
+Status Model::beginStep(const StepInput& input, bool wantsLogits, StepResult& result) {
+  clear(input, result);
+  return cuda_->begin(input, wantsLogits, result);
+}
+
+Status Model::step(const StepInput& input, bool wantsLogits, StepResult& result) {
   if (cuda_) {
-    const Status status = cuda_->step(input, wantsLogits, result);
-    result.stepUs = nowUs() - begin;
-    return status;
+    QUETZAL_TRY(beginStep(input, wantsLogits, result));
+    return cuda_->finish();
   }
+  const double begin = nowUs();
+  clear(input, result);
   StepJob job(*this, input, result);
   pool_->run(job);
   result.stepUs = nowUs() - begin;

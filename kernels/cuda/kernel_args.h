@@ -57,6 +57,8 @@ constexpr float halfWeightScale = 64.0f;
 struct EmbedArgs {
   DeviceMatrix table;
   const int32_t* ids;  // [rows]
+  /// Tokens of the step before: id -1 - i names entry i; below 0 (no token) counts as 0.
+  const int32_t* chosen;
   float* dst;
   int32_t rows;
 };

@@ -107,7 +107,9 @@ static __device__ __forceinline__ void embedQuantized(const EmbedArgs& args, int
 extern "C" __global__ void __launch_bounds__(rowThreads) embed_rows(const EmbedArgs args) {
   waitForKernelBefore();
   letNextKernelStart();
-  const int32_t id = args.ids[blockIdx.x];
+  int32_t id = args.ids[blockIdx.x];
+  if (id < 0) id = args.chosen[-1 - id];
+  if (id < 0) id = 0;
   float* dst = args.dst + static_cast<int64_t>(blockIdx.x) * args.table.cols;
   switch (args.table.type) {
     case typeQ4_0: embedQuantized<typeQ4_0>(args, id, dst); break;

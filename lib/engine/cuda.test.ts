@@ -1,18 +1,31 @@
 /** The engine on the CUDA backend, over the emulated driver, against the CPU. */
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { beforeAll, test } from "vitest";
+import { afterAll, beforeAll, test } from "vitest";
 import { emulatedNative } from "../../kernels/cuda/testing.ts";
-import { readGguf } from "../gguf/mod.ts";
+import {
+  ggmlTypeIds,
+  randomBlocks,
+  RandomWords,
+  readGguf,
+  type WriteTensor,
+} from "../gguf/mod.ts";
 import { createTokenizer } from "../tokenizer/mod.ts";
 import { createEngine, type Native } from "./mod.ts";
 import { promptOf, run, spec } from "./testing/sequences.ts";
+import { writeTinyModel } from "./testing/tiny_model.ts";
 
 let native: Native;
 beforeAll(async () => {
   native = await emulatedNative();
 }, 600_000);
+
+const folder = mkdtempSync(join(tmpdir(), "quetzal-cuda-"));
+afterAll(() => rmSync(folder, { recursive: true }));
 
 const model = (name: string) =>
   fileURLToPath(new URL(`../../models/quetzal-${name}.gguf`, import.meta.url));
@@ -74,6 +87,79 @@ test("sampled ids are those of the CPU for the same seed", async () => {
   };
   deepEqual(await idsOn("cuda"), await idsOn("cpu"));
 }, 120_000);
+
+/** Matrices of the three K-quants, mixed as in a Q4_K_M file. */
+function mixOfKQuants(tensors: WriteTensor[]): WriteTensor[] {
+  const typeOf = (name: string) =>
+    /attn_v|ffn_down|^output\./.test(name)
+      ? "Q6_K"
+      : /attn_output|ffn_gate/.test(name)
+      ? "Q5_K"
+      : "Q4_K";
+  const random = new RandomWords(17);
+  return tensors.map((tensor) => {
+    const { name, dims } = tensor;
+    if (dims.length === 1) return tensor;
+    const type = ggmlTypeIds[typeOf(name)]!;
+    const deviation = name.startsWith("token_embd")
+      ? 1
+      : 1.5 / Math.sqrt(dims[0]);
+    const elements = dims[0] * dims[1];
+    const data = randomBlocks(type, elements, { deviation, random });
+    return { name, type, dims, data };
+  });
+}
+
+test(
+  "Q4_K, Q5_K and Q6_K: ids are those of the CPU unless it is a tie within 0.12",
+  async () => {
+    // Both sides round a product's inputs, to other grids: 0.08 was seen.
+    const bound = 0.12;
+    const path = join(folder, "k-quants.gguf");
+    writeTinyModel(path, {
+      width: 256,
+      feedForward: 512,
+      headDim: 64,
+      change: mixOfKQuants,
+    });
+    const prompts = [promptOf(3, 2), promptOf(21, 5)];
+    const outcomesOn = async (backend: "cpu" | "cuda") => {
+      await using engine = await createEngine({
+        ...options,
+        path,
+        native,
+        backend,
+      });
+      const sampling = { topLogprobs: 5 };
+      return await Promise.all(
+        prompts.map((prompt) =>
+          run(engine, { prompt, maxTokens: 10, sampling })
+        ),
+      );
+    };
+    const expected = await outcomesOn("cpu");
+    const found = await outcomesOn("cuda");
+    let compared = 0;
+    for (const [i, { tokens }] of expected.entries()) {
+      for (const [k, { id, logprob, top }] of tokens.entries()) {
+        const other = found[i].tokens[k];
+        const error = Math.abs(other.logprob! - logprob!);
+        ok(error <= bound, `prompt ${i}, token ${k}: differs by ${error}`);
+        compared++;
+        if (other.id === id) continue;
+        // Two tokens as likely as each other: from here on the texts differ.
+        const rival = top.find((each) => each.id === other.id);
+        ok(
+          rival && logprob! - rival.logprob <= bound,
+          `prompt ${i}, token ${k}`,
+        );
+        break;
+      }
+    }
+    ok(compared >= 12, `only ${compared} tokens were compared`);
+  },
+  120_000,
+);
 
 test("KV of a CPU worker is used by one on a GPU", async () => {
   const prompt = promptOf(40, 3, 4096);

@@ -15,6 +15,7 @@ interface Arrival {
   afterSteps: number;
   abortAfterSteps: number | undefined;
   temperature: number;
+  repetitionPenalty: number;
   fetch: "none" | "fails" | "slow";
 }
 
@@ -29,17 +30,20 @@ const arrival = fc.record<Arrival>({
   afterSteps: fc.nat(9),
   abortAfterSteps: fc.option(fc.nat(60), { nil: undefined, freq: 2 }),
   temperature: fc.constantFrom(0, 1),
+  // A penalty needs each token before the next step is planned.
+  repetitionPenalty: fc.constantFrom(1, 1, 1, 1, 1.1),
   fetch: fc.constantFrom("none", "none", "none", "fails", "slow"),
 });
 
 function partsOf(
-  { promptSeed, promptLength, maxTokens, temperature }: Arrival,
+  { promptSeed, promptLength, maxTokens, temperature, repetitionPenalty }:
+    Arrival,
 ) {
   const sampling: Partial<Sampling> = {
     temperature,
     seed: BigInt(promptSeed),
-    repetitionPenalty: 1.1,
-    stopIds: [11],
+    repetitionPenalty,
+    stopIds: [11, 23, 42],
   };
   return { prompt: promptOf(promptLength, promptSeed), maxTokens, sampling };
 }
@@ -48,7 +52,13 @@ const aloneCache = new Map<string, readonly number[]>();
 
 async function alone(arrival: Arrival): Promise<readonly number[]> {
   const { promptSeed, promptLength, maxTokens, temperature } = arrival;
-  const key = [promptSeed, promptLength, maxTokens, temperature].join();
+  const key = [
+    promptSeed,
+    promptLength,
+    maxTokens,
+    temperature,
+    arrival.repetitionPenalty,
+  ].join();
   const known = aloneCache.get(key);
   if (known) return known;
   await using toy = createToyEngine({ rowsMax: 512 }).engine;
@@ -57,9 +67,13 @@ async function alone(arrival: Arrival): Promise<readonly number[]> {
   return ids;
 }
 
-test(
-  "tokens are those of an undisturbed run, and all blocks come back",
-  async () => {
+test.each([
+  ["one step after another", false],
+  ["steps queued ahead", true],
+])(
+  "%s: tokens are those of an undisturbed run, and all blocks come back",
+  async (_, chainsSteps) => {
+    let aheadSteps = 0;
     let preemptions = 0;
     let aborts = 0;
     await fc.assert(
@@ -72,6 +86,7 @@ test(
           const { engine, model } = createToyEngine({
             kvBlocks,
             rowsMax,
+            chainsSteps,
             onWarning: (message) => warnings.push(message),
           });
           await using _ = engine;
@@ -114,12 +129,15 @@ test(
             warnings[0],
           );
           equal(model.closed, false);
+          aheadSteps += model.aheadCount;
         },
       ),
       { numRuns: 60 },
     );
     ok(preemptions > 3, `only ${preemptions} preemptions were tried`);
     ok(aborts > 20, `only ${aborts} aborts were tried`);
+    const least = chainsSteps ? 300 : 0;
+    ok(aheadSteps >= least, `only ${aheadSteps} steps were queued ahead`);
   },
   60_000,
 );

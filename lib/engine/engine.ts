@@ -4,7 +4,9 @@
  * One loop owns the scheduler and all KV blocks. Calls from outside only add a
  * sequence, mark one as cancelled, or finish a fetch, and wake the loop. Blocks
  * are given out only between steps, so that no step reads what another sequence
- * writes; a block under a running step stays held until the step has ended.
+ * writes; a block under a running step stays held until the step has ended. Where
+ * the model can, the next step is queued before the tokens of the running one are
+ * known; step_ahead.ts says when, and why blocks are safe then.
  */
 import { Code, MeshError } from "../errors/mesh_error.ts";
 import { blockTokens } from "./block_hash.ts";
@@ -17,17 +19,13 @@ import {
 import type { EventQueue } from "../event_queue/event_queue.ts";
 import { Generation } from "./generation.ts";
 import { KvFetches } from "./kv_fetches.ts";
-import {
-  type CudaDevice,
-  type KvType,
-  type NativeModel,
-  type StepOutput,
-  topLogprobsMax,
-} from "./native.ts";
+import type { CudaDevice, KvType, NativeModel, StepOutput } from "./native.ts";
 import { PrefixCache } from "./prefix_cache.ts";
 import { PromptRun } from "./prompt_run.ts";
+import { readToken, type RunningStep, startStep } from "./running_step.ts";
 import { Scheduler, type StepPlan } from "./scheduler.ts";
 import { Sequence, type SequenceOwner, type StepFacts } from "./sequence.ts";
+import { planAhead } from "./step_ahead.ts";
 import { StepBatch } from "./step_batch.ts";
 import type {
   DeviceStatus,
@@ -287,15 +285,38 @@ export class StepEngine implements Engine {
     }
   }
 
+  /** One step, and those that can follow it without a gap. */
   async #step(plan: StepPlan): Promise<void> {
-    this.#batch.fill(plan);
-    let output: StepOutput;
-    try {
-      output = await this.#model.step(this.#batch);
-    } catch (cause) {
-      this.#failStep(plan, cause);
+    let step: RunningStep | undefined = startStep(
+      this.#model,
+      this.#batch,
+      plan,
+    );
+    while (step) {
+      const next: RunningStep | undefined = this.#startAhead(step.plan);
+      await this.#finishStep(step);
+      this.#reportCacheChange();
+      step = next;
+    }
+  }
+
+  #startAhead(running: StepPlan): RunningStep | undefined {
+    if (!this.#model.chainsSteps) return undefined;
+    if (this.#disposing || this.#cancelled.length > 0) return undefined;
+    const plan = planAhead(running, {
+      scheduler: this.#scheduler,
+      contextLength: this.contextLength,
+    });
+    return plan && startStep(this.#model, this.#batch, plan);
+  }
+
+  async #finishStep({ plan, outcome }: RunningStep): Promise<void> {
+    const result = await outcome;
+    if (result.kind === "failed") {
+      this.#failStep(plan, result.cause);
       return;
     }
+    const { output } = result;
     if (output.deviceUs && output.bytesRead) {
       this.#bytesPerS = output.bytesRead / output.deviceUs * 1e6;
     }
@@ -334,8 +355,10 @@ export class StepEngine implements Engine {
     for (let i = 0; i < plan.sequences.length; i++) {
       const sequence = plan.sequences[i];
       const rowCount = plan.rowCounts[i];
-      const chooses = sequence.pendingCount === rowCount;
+      const chooses = plan.isAhead || sequence.pendingCount === rowCount;
       const token = chooses ? readToken(output, outRow++, sequence) : undefined;
+      // It ended in the step before, while this one was queued already.
+      if (sequence.phase === "ended") continue;
       if (sequence.cancelled) continue;
       this.#scheduler.advance(sequence, rowCount);
       if (this.#progressed(sequence) && token) {
@@ -365,12 +388,12 @@ export class StepEngine implements Engine {
   }
 
   #failStep(plan: StepPlan, cause: unknown): void {
+    // A step queued ahead fails with the one before it, which ended its sequences.
+    const sequences = plan.sequences.filter(({ phase }) => phase !== "ended");
+    if (sequences.length === 0) return;
     const detail = cause instanceof Error ? cause.message : String(cause);
-    this.#onWarning(
-      `A step of ${plan.sequences.length} sequences failed`,
-      cause,
-    );
-    for (const sequence of [...plan.sequences]) {
+    this.#onWarning(`A step of ${sequences.length} sequences failed`, cause);
+    for (const sequence of sequences) {
       const message =
         `Cannot run sequence "${sequence.spec.requestId}": its step failed: ${detail}`;
       // A lost device is this worker's fault: another one can run the sequence.
@@ -487,21 +510,6 @@ export class StepEngine implements Engine {
     this.#closed = true;
     await this.#model.close();
   }
-}
-
-function readToken(
-  output: StepOutput,
-  outRow: number,
-  { spec: { sampling: { topLogprobs } } }: Sequence,
-): EngineToken {
-  const id = output.tokens[outRow];
-  if (topLogprobs === undefined) return { id, logprob: undefined, top: [] };
-  const top: { id: number; logprob: number }[] = [];
-  const begin = outRow * topLogprobsMax;
-  for (let i = begin; i < begin + topLogprobs && output.topIds[i] >= 0; i++) {
-    top.push({ id: output.topIds[i], logprob: output.topLogprobs[i] });
-  }
-  return { id, logprob: output.logprobs[outRow], top };
 }
 
 function stopping(requestId: string): MeshError {

@@ -96,7 +96,10 @@ export interface Batch {
   readonly rows: number;
   readonly sequences: number;
   readonly outRows: number;
-  /** i32 [rows] */
+  /**
+   * i32 [rows]; where the model `chainsSteps`, -1 - i is what out row i of the step
+   * asked for before this one chooses
+   */
   readonly tokenIds: Int32Array;
   /** i32 [rows], position of each token in its sequence */
   readonly positions: Int32Array;
@@ -166,6 +169,11 @@ export interface NativeModel {
    * changes nothing.
    */
   step(batch: Batch): Promise<StepOutput>;
+  /**
+   * A step may be asked for while the one before runs, and take tokens from it (see
+   * `Batch.tokenIds`). Such a model has read the batch when `step` returns.
+   */
+  readonly chainsSteps?: boolean | undefined;
   /** Why no step can run any more, such as a lost GPU; only a new process helps. */
   readonly fault?: string | undefined;
   /** On a GPU: moves the weights to host memory; steps reject until `wake`. */

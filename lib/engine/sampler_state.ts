@@ -61,6 +61,11 @@ export class SamplerState {
       : this.biasIds.length;
   }
 
+  /** Whether the next choice depends on the tokens chosen so far, not only on their KV. */
+  get needsTokens(): boolean {
+    return this.#history !== undefined;
+  }
+
   /** Distinct tokens whose penalties count. */
   get historyCount(): number {
     return this.#history?.count ?? 0;

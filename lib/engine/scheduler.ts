@@ -84,6 +84,29 @@ export class Scheduler {
     return this.#plan;
   }
 
+  /** Whether `admit()` might let somebody in. */
+  get mayAdmit(): boolean {
+    return this.waiting.length > 0 && this.running.length < this.#runningMax;
+  }
+
+  /** Sequences that take part in steps. */
+  get runningCount(): number {
+    return this.running.filter(({ phase }) => phase === "running").length;
+  }
+
+  /**
+   * Room for one token more than each of them has, for all or none; `false` when
+   * blocks are short. Preempts nobody.
+   */
+  growAhead(sequences: readonly Sequence[]): boolean {
+    const growing = sequences.filter(({ blockCount, tokenCount }) =>
+      blockCount * blockTokens < tokenCount + 1
+    );
+    if (this.#cache.availableCount < growing.length) return false;
+    for (const sequence of growing) sequence.addBlock(this.#cache.allocate()!);
+    return true;
+  }
+
   /** The KV of `count` more tokens is in the sequence's blocks; full ones are stored. */
   advance(sequence: Sequence, count: number): void {
     sequence.kvCount += count;
@@ -178,12 +201,20 @@ export class Scheduler {
 export class StepPlan {
   readonly sequences: Sequence[] = [];
   readonly rowCounts: number[] = [];
+  /** Of a step planned ahead: the out row before it that chooses each one's token. */
+  readonly outRowsBefore: number[] = [];
   rows = 0;
 
-  add(sequence: Sequence, rowCount: number): void {
+  add(sequence: Sequence, rowCount: number, outRowBefore?: number): void {
     this.sequences.push(sequence);
     this.rowCounts.push(rowCount);
+    if (outRowBefore !== undefined) this.outRowsBefore.push(outRowBefore);
     this.rows += rowCount;
+  }
+
+  /** Whether all rows take their token from the step before. */
+  get isAhead(): boolean {
+    return this.outRowsBefore.length > 0;
   }
 
   clear(): void {

@@ -1,6 +1,7 @@
 /** Turns a step plan into the arrays that native code reads; reused step by step. */
 import { type Batch, samplingFloatWords, samplingIntWords } from "./native.ts";
 import { blockTokens } from "./block_hash.ts";
+import type { SamplerState } from "./sampler_state.ts";
 import type { StepPlan } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
 
@@ -37,25 +38,41 @@ export class StepBatch implements Batch {
     this.rows = this.sequences = this.outRows = 0;
     this.#tableCount = this.#historyCount = this.#biasCount = 0;
     for (let i = 0; i < plan.sequences.length; i++) {
-      this.#addSequence(plan.sequences[i], plan.rowCounts[i]);
+      const sequence = plan.sequences[i];
+      if (plan.isAhead) this.#addAhead(sequence, plan.outRowsBefore[i]);
+      else this.#addSequence(sequence, plan.rowCounts[i]);
     }
   }
 
   #addSequence(sequence: Sequence, rowCount: number): void {
+    const { kvCount, pendingCount, outputCount, tokens } = sequence;
+    this.#addEntry(sequence, rowCount, kvCount);
+    for (let i = 0; i < rowCount; i++) {
+      this.#addRow(tokens[kvCount + i], kvCount + i);
+    }
+    if (rowCount === pendingCount) this.#addOutRow(sequence, outputCount);
+  }
+
+  /** The row of a token that out row `outRowBefore` of the running step chooses. */
+  #addAhead(sequence: Sequence, outRowBefore: number): void {
+    const position = sequence.kvCount + 1;
+    this.#addEntry(sequence, 1, position);
+    this.#addRow(-1 - outRowBefore, position);
+    this.#addOutRow(sequence, sequence.outputCount + 1);
+  }
+
+  #addEntry(sequence: Sequence, rowCount: number, kvBefore: number): void {
     const at = 4 * this.sequences++;
     this.sequenceTable[at] = this.rows;
     this.sequenceTable[at + 1] = rowCount;
-    this.sequenceTable[at + 2] = sequence.kvCount;
+    this.sequenceTable[at + 2] = kvBefore;
     this.sequenceTable[at + 3] = this.#tableCount;
-    this.#addTable(
-      sequence,
-      Math.ceil((sequence.kvCount + rowCount) / blockTokens),
-    );
-    for (let i = 0; i < rowCount; i++) {
-      this.tokenIds[this.rows] = sequence.tokens[sequence.kvCount + i];
-      this.positions[this.rows++] = sequence.kvCount + i;
-    }
-    if (rowCount === sequence.pendingCount) this.#addOutRow(sequence);
+    this.#addTable(sequence, Math.ceil((kvBefore + rowCount) / blockTokens));
+  }
+
+  #addRow(tokenId: number, position: number): void {
+    this.tokenIds[this.rows] = tokenId;
+    this.positions[this.rows++] = position;
   }
 
   #addTable(sequence: Sequence, count: number): void {
@@ -67,8 +84,8 @@ export class StepBatch implements Batch {
     }
   }
 
-  #addOutRow(sequence: Sequence): void {
-    const { sampler, outputCount } = sequence;
+  /** `outputCount`: tokens of the output before the one that is chosen. */
+  #addOutRow({ sampler }: Sequence, outputCount: number): void {
     const { sampling } = sampler;
     const ints = samplingIntWords * this.outRows;
     const floats = samplingFloatWords * this.outRows;
@@ -81,7 +98,7 @@ export class StepBatch implements Batch {
     this.samplingInts[ints + 5] = this.#historyCount;
     this.samplingInts[ints + 6] = sampler.historyCount;
     this.samplingInts[ints + 7] = this.#biasCount;
-    this.samplingInts[ints + 8] = this.#addBiases(sequence);
+    this.samplingInts[ints + 8] = this.#addBiases(sampler, outputCount);
     this.samplingInts[ints + 9] = 0;
     this.samplingFloats[floats] = sampling.temperature;
     this.samplingFloats[floats + 1] = sampling.topP;
@@ -89,10 +106,10 @@ export class StepBatch implements Batch {
     this.samplingFloats[floats + 3] = sampling.presencePenalty;
     this.samplingFloats[floats + 4] = sampling.frequencyPenalty;
     this.samplingFloats[floats + 5] = sampling.repetitionPenalty;
-    this.#addHistory(sequence);
+    this.#addHistory(sampler);
   }
 
-  #addHistory({ sampler }: Sequence): void {
+  #addHistory(sampler: SamplerState): void {
     const count = sampler.historyCount;
     if (count === 0) return;
     const begin = this.#historyCount;
@@ -101,7 +118,7 @@ export class StepBatch implements Batch {
     this.history.set(sampler.historyWords.subarray(0, 2 * count), 2 * begin);
   }
 
-  #addBiases({ sampler, outputCount }: Sequence): number {
+  #addBiases(sampler: SamplerState, outputCount: number): number {
     const from = sampler.biasBegin(outputCount);
     const count = sampler.biasEnd(outputCount) - from;
     const begin = this.#biasCount;

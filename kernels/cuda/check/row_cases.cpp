@@ -148,11 +148,13 @@ double runAddGather(Arrays& arrays, Random& random, int32_t rows, int32_t cols) 
 double runEmbed(Arrays& arrays, Random& random, int32_t type, int32_t cols) {
   const int32_t vocab = 23;
   const auto file = randomWeight(random, type, vocab, cols);
-  const std::vector<int32_t> ids = {22, 0, 7, 7, 13};
+  std::vector<int32_t> ids = {22, 0, 7, -3, 13, -1, -2};
+  const std::vector<int32_t> chosen = {9, -1, 7};
   const auto rows = static_cast<int32_t>(ids.size());
   const EmbedArgs args = {giveMatrix(arrays, type, vocab, cols, file), arrays.give(ids),
-                          arrays.make<float>(int64_t{rows} * cols), rows};
+                          arrays.give(chosen), arrays.make<float>(int64_t{rows} * cols), rows};
   launchAndWait(arrays.gpu(), perRow(KernelId::embedRows, rows), args);
+  ids = {22, 0, 7, 7, 13, 9, 0};
   const auto found = arrays.take(args.dst, int64_t{rows} * cols);
   double worst = 0;
   for (int32_t row = 0; row < rows; ++row) {

@@ -3,9 +3,15 @@
 //
 // For tests, by environment, read at each call: QUETZAL_FAKE_CUDA_BYTES is the device's
 // memory (default 2 GiB), QUETZAL_FAKE_CUDA_LOST makes launches fail as on a lost device.
+// QUETZAL_FAKE_CUDA_LAZY=N makes work happen late: what is put on a stream waits until
+// somebody waits for it, or has asked an event N times per piece of work. So memory that
+// is used again too early is seen. QUETZAL_FAKE_CUDA_TRACE names a file that tells, one a
+// line, when a graph was launched ("launch") and when an event was waited for ("read").
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
@@ -145,9 +151,13 @@ struct Graph {
 };
 struct Stream {
   Graph* capture = nullptr;
+  std::deque<std::function<Result()>> queue;
 };
 struct Event {
   double ms = 0;
+  Stream* stream = nullptr;
+  bool isPending = false;
+  uint64_t queries = 0;
 };
 
 std::mutex mutex;
@@ -179,6 +189,40 @@ Result perform(const Node& node) {
   if (!std::getenv("QUETZAL_FAKE_CUDA_QUIET")) std::fprintf(stderr, "fake CUDA: %s\n", fault.c_str());
   isLost = true;
   return illegalAddress;
+}
+
+Result runNext(Stream& stream) {
+  const std::function<Result()> work = std::move(stream.queue.front());
+  stream.queue.pop_front();
+  return work();
+}
+
+Result runAll(Stream& stream) {
+  Result result = resultOk;
+  while (!stream.queue.empty()) {
+    if (const Result found = runNext(stream); result == resultOk) result = found;
+  }
+  return result;
+}
+
+/// Now, or when somebody waits for it.
+Result put(Handle handle, std::function<Result()> work) {
+  auto* stream = static_cast<Stream*>(handle);
+  if (stream && setting("QUETZAL_FAKE_CUDA_LAZY", 0) > 0) {
+    stream->queue.push_back(std::move(work));
+    return resultOk;
+  }
+  if (stream) runAll(*stream);
+  return work();
+}
+
+void trace(const char* what) {
+  const char* path = std::getenv("QUETZAL_FAKE_CUDA_TRACE");
+  if (!path) return;
+  if (std::FILE* file = std::fopen(path, "a")) {
+    std::fprintf(file, "%s\n", what);
+    std::fclose(file);
+  }
 }
 
 Result allocateBytes(DevicePointer* pointer, size_t bytes) {
@@ -299,23 +343,29 @@ EXPORT Result cuMemFreeHost(void* pointer) {
   std::free(pointer);
   return resultOk;
 }
-EXPORT Result cuMemcpyHtoDAsync_v2(DevicePointer to, const void* from, size_t bytes, Handle) {
+EXPORT Result cuMemcpyHtoDAsync_v2(DevicePointer to, const void* from, size_t bytes, Handle stream) {
   if (isLost) return illegalAddress;
   if (!isAllocated(reinterpret_cast<void*>(to), bytes)) return invalidValue;
-  std::memcpy(reinterpret_cast<void*>(to), from, bytes);
-  return resultOk;
+  return put(stream, [=] {
+    std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+    return resultOk;
+  });
 }
-EXPORT Result cuMemcpyDtoHAsync_v2(void* to, DevicePointer from, size_t bytes, Handle) {
+EXPORT Result cuMemcpyDtoHAsync_v2(void* to, DevicePointer from, size_t bytes, Handle stream) {
   if (isLost) return illegalAddress;
   if (!isAllocated(reinterpret_cast<void*>(from), bytes)) return invalidValue;
-  std::memcpy(to, reinterpret_cast<void*>(from), bytes);
-  return resultOk;
+  return put(stream, [=] {
+    std::memcpy(to, reinterpret_cast<void*>(from), bytes);
+    return resultOk;
+  });
 }
-EXPORT Result cuMemsetD8Async(DevicePointer to, unsigned char value, size_t bytes, Handle) {
+EXPORT Result cuMemsetD8Async(DevicePointer to, unsigned char value, size_t bytes, Handle stream) {
   if (isLost) return illegalAddress;
   if (!isAllocated(reinterpret_cast<void*>(to), bytes)) return invalidValue;
-  std::memset(reinterpret_cast<void*>(to), value, bytes);
-  return resultOk;
+  return put(stream, [=] {
+    std::memset(reinterpret_cast<void*>(to), value, bytes);
+    return resultOk;
+  });
 }
 EXPORT Result cuStreamCreate(Handle* stream, unsigned) {
   *stream = new Stream;
@@ -325,7 +375,10 @@ EXPORT Result cuStreamDestroy_v2(Handle stream) {
   delete static_cast<Stream*>(stream);
   return resultOk;
 }
-EXPORT Result cuStreamSynchronize(Handle) { return isLost ? illegalAddress : resultOk; }
+EXPORT Result cuStreamSynchronize(Handle stream) {
+  const Result result = stream ? runAll(*static_cast<Stream*>(stream)) : resultOk;
+  return isLost ? illegalAddress : result;
+}
 EXPORT Result cuEventCreate(Handle* event, unsigned) {
   *event = new Event;
   return resultOk;
@@ -334,11 +387,30 @@ EXPORT Result cuEventDestroy_v2(Handle event) {
   delete static_cast<Event*>(event);
   return resultOk;
 }
-EXPORT Result cuEventRecord(Handle event, Handle) {
-  static_cast<Event*>(event)->ms = nowMs();
-  return isLost ? illegalAddress : resultOk;
+EXPORT Result cuEventRecord(Handle handle, Handle stream) {
+  auto* event = static_cast<Event*>(handle);
+  *event = {0, static_cast<Stream*>(stream), true, 0};
+  const Result result = put(stream, [event] {
+    event->ms = nowMs();
+    event->isPending = false;
+    return resultOk;
+  });
+  return isLost ? illegalAddress : result;
 }
-EXPORT Result cuEventSynchronize(Handle) { return isLost ? illegalAddress : resultOk; }
+EXPORT Result cuEventQuery(Handle handle) {
+  auto* event = static_cast<Event*>(handle);
+  if (event->isPending && ++event->queries % setting("QUETZAL_FAKE_CUDA_LAZY", 1) == 0) {
+    runNext(*event->stream);
+  }
+  return event->isPending ? resultNotReady : isLost ? illegalAddress : resultOk;
+}
+EXPORT Result cuEventSynchronize(Handle handle) {
+  auto* event = static_cast<Event*>(handle);
+  trace("read");
+  Result result = resultOk;
+  while (event->isPending && result == resultOk) result = runNext(*event->stream);
+  return isLost ? illegalAddress : result;
+}
 EXPORT Result cuEventElapsedTime(float* ms, Handle from, Handle to) {
   *ms = static_cast<float>(static_cast<Event*>(to)->ms - static_cast<Event*>(from)->ms);
   return resultOk;
@@ -370,7 +442,7 @@ EXPORT Result cuLaunchKernelEx(const LaunchConfig* config, Handle function, void
     stream->capture->nodes.push_back(std::move(node));
     return resultOk;
   }
-  return perform(node);
+  return put(config->stream, [node = std::move(node)] { return perform(node); });
 }
 EXPORT Result cuStreamBeginCapture_v2(Handle stream, int) {
   if (isLost) return illegalAddress;
@@ -386,11 +458,14 @@ EXPORT Result cuGraphInstantiateWithFlags(Handle* exec, Handle graph, unsigned l
   *exec = new Graph(*static_cast<Graph*>(graph));
   return resultOk;
 }
-EXPORT Result cuGraphLaunch(Handle exec, Handle) {
-  for (const Node& node : static_cast<Graph*>(exec)->nodes) {
-    if (const Result result = perform(node); result != resultOk) return result;
-  }
-  return resultOk;
+EXPORT Result cuGraphLaunch(Handle exec, Handle stream) {
+  trace("launch");
+  return put(stream, [exec] {
+    for (const Node& node : static_cast<Graph*>(exec)->nodes) {
+      if (const Result result = perform(node); result != resultOk) return result;
+    }
+    return resultOk;
+  });
 }
 EXPORT Result cuGraphExecDestroy(Handle exec) {
   delete static_cast<Graph*>(exec);

@@ -21,6 +21,8 @@ export interface ToyOptions {
   readonly vocabSize?: number;
   /** Called before each step; throwing makes the step fail. */
   readonly onStep?: (batch: Batch) => void | Promise<void>;
+  /** Steps may take tokens from the one before, as on a GPU. */
+  readonly chainsSteps?: boolean;
 }
 
 const slotBytes = 8;
@@ -35,17 +37,43 @@ export class ToyModel implements NativeModel {
   readonly #vocabSize: number;
   /** u32 [block, token, 2]: state, position + 1 */
   readonly #slots: Uint32Array;
+  readonly chainsSteps: boolean;
   closed = false;
   stepCount = 0;
+  /** Steps that took their tokens from a step that was still running. */
+  aheadCount = 0;
+  #tokensBefore: Promise<Int32Array> = Promise.resolve(new Int32Array(0));
 
   constructor(options: ToyOptions) {
     this.#options = options;
     this.#vocabSize = options.vocabSize ?? 97;
     this.#slots = new Uint32Array(options.kvBlocks * blockBytes / 4);
     this.kv = new Uint8Array(this.#slots.buffer);
+    this.chainsSteps = options.chainsSteps ?? false;
   }
 
-  async step(batch: Batch): Promise<StepOutput> {
+  step(batch: Batch): Promise<StepOutput> {
+    if (!this.chainsSteps) return this.#step(batch);
+    const copy: Batch = structuredClone(batch);
+    if (batch.tokenIds.subarray(0, batch.rows).some((id) => id < 0)) {
+      this.aheadCount++;
+    }
+    const output = this.#tokensBefore.then((tokens) => {
+      for (let row = 0; row < copy.rows; row++) {
+        const id = copy.tokenIds[row];
+        if (id < 0) copy.tokenIds[row] = tokens[-1 - id] ?? 0;
+      }
+      return this.#step(copy);
+    });
+    this.#tokensBefore = output.then(
+      ({ tokens }) => tokens,
+      // The step behind one that failed computes nonsense, as on a GPU.
+      () => new Int32Array(0),
+    );
+    return output;
+  }
+
+  async #step(batch: Batch): Promise<StepOutput> {
     await new Promise((resolve) => setImmediate(resolve));
     await this.#options.onStep?.(batch);
     if (this.closed) throw new Error("Cannot step: the model is closed");
