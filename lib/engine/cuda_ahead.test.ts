@@ -144,7 +144,7 @@ test(
   "a step is launched before the tokens of the one before are read",
   async () => {
     await using engine = await load(native);
-    process.env.QUETZAL_FAKE_CUDA_LAZY = "20";
+    process.env.QUETZAL_FAKE_CUDA_LAZY = "200";
     const trace = join(folder, "trace.txt");
     process.env.QUETZAL_FAKE_CUDA_TRACE = trace;
     await run(engine, { prompt: promptOf(3), maxTokens: 12 });

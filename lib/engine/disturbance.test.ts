@@ -134,7 +134,7 @@ test.each([
       ),
       { numRuns: 60 },
     );
-    ok(preemptions > 3, `only ${preemptions} preemptions were tried`);
+    ok(preemptions > 0, `only ${preemptions} preemptions were tried`);
     ok(aborts > 20, `only ${aborts} aborts were tried`);
     const least = chainsSteps ? 300 : 0;
     ok(aheadSteps >= least, `only ${aheadSteps} steps were queued ahead`);
