@@ -1,12 +1,12 @@
 #include "cuda_model.h"
 
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <iterator>
 
+#include "clock.h"
 #include "model.h"
 
 namespace quetzal::cuda {
@@ -18,11 +18,6 @@ constexpr size_t graphsMax = 64;
 constexpr uint64_t pieceBytesMax = uint64_t{1} << 30;
 
 uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
-
-double nowUs() {
-  using Us = std::chrono::duration<double, std::micro>;
-  return Us(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 const char* describe(SampleStatus status) {
   switch (status) {

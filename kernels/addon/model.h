@@ -32,8 +32,9 @@ class Model {
 
   /// Checks the spec, reads the file, allocates. Runs off the JavaScript thread.
   Status load();
+  /// Of a model on the CPU.
   Status step(const StepInput& input, bool wantsLogits, StepResult& result);
-  /// Of a model on a GPU: the first half of a step, see `CudaModel`.
+  /// Of a model on a GPU: the first half of a step; `cuda()->finish()` is the other.
   Status beginStep(const StepInput& input, bool wantsLogits, StepResult& result);
 
   const ModelSpec& spec() const { return spec_; }

@@ -1,10 +1,9 @@
 // Replays the plan for the rows of one step.
-#include <time.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
+#include "clock.h"
 #include "model.h"
 
 namespace quetzal {
@@ -291,12 +290,6 @@ void StepJob::sample(const Item& item, int64_t row, int worker) {
   }
 }
 
-double nowUs() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) * 1e-3;
-}
-
 void clear(const StepInput& input, StepResult& result) {
   result.tokens.assign(input.outRows, -1);
   result.logprobs.assign(input.outRows, 0);
@@ -312,10 +305,6 @@ Status Model::beginStep(const StepInput& input, bool wantsLogits, StepResult& re
 }
 
 Status Model::step(const StepInput& input, bool wantsLogits, StepResult& result) {
-  if (cuda_) {
-    QUETZAL_TRY(beginStep(input, wantsLogits, result));
-    return cuda_->finish();
-  }
   const double begin = nowUs();
   clear(input, result);
   StepJob job(*this, input, result);

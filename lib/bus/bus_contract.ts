@@ -2,6 +2,7 @@ import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { context, propagation, trace } from "@opentelemetry/api";
 import { test } from "vitest";
 import { waitFor } from "../testing/mod.ts";
+import { workerRecord } from "./testing/worker_records.ts";
 import { traceContextOf } from "./trace_context.ts";
 import type { MeshBus } from "./options.ts";
 import type {
@@ -21,23 +22,6 @@ export interface BusPair extends AsyncDisposable {
   settle(): Promise<void>;
   /** Lets time go by, by clock or by waiting. */
   pass(ms: number): Promise<void>;
-}
-
-export function workerRecord(
-  workerId: string,
-  rest: Partial<WorkerRecord> = {},
-): WorkerRecord {
-  return {
-    workerId,
-    role: "decode",
-    address: "10.0.0.1:50051",
-    startedAtMs: 1_700_000_000_000,
-    draining: false,
-    memoryBytesTotal: 0,
-    memoryBytesFree: 0,
-    models: [],
-    ...rest,
-  };
 }
 
 export function kvEvent(number: number, rest: Partial<KvEvent> = {}): KvEvent {

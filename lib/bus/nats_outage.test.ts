@@ -5,15 +5,9 @@ import { Kvm } from "@nats-io/kv";
 import { connect, headers } from "@nats-io/transport-node";
 import { test } from "vitest";
 import { freePort, startNats, waitFor } from "../testing/mod.ts";
-import {
-  aborter,
-  follow,
-  kvEvent,
-  report,
-  wake,
-  workerRecord,
-} from "./bus_contract.ts";
+import { aborter, follow, kvEvent, report, wake } from "./bus_contract.ts";
 import { connectBus, type ConnectBusOptions } from "./nats_bus.ts";
+import { workerRecord } from "./testing/worker_records.ts";
 import type { BusWarning } from "./warnings.ts";
 
 /** A bus of this test; its warnings are kept. */

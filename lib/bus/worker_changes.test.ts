@@ -1,6 +1,7 @@
 import { deepEqual } from "node:assert/strict";
 import { test } from "vitest";
-import { take, workerRecord } from "./bus_contract.ts";
+import { take } from "./bus_contract.ts";
+import { workerRecord } from "./testing/worker_records.ts";
 import { WorkerChanges } from "./worker_changes.ts";
 
 test("a slow reader gets the newest state of each worker", async () => {

@@ -1,7 +1,7 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { test } from "vitest";
 import { createFakeClock } from "../testing/mod.ts";
-import { workerRecord } from "./bus_contract.ts";
+import { workerRecord } from "./testing/worker_records.ts";
 import type { WorkerChange } from "./types.ts";
 import { WorkerTable } from "./worker_table.ts";
 

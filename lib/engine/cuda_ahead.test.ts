@@ -47,7 +47,10 @@ function withoutChains(native: Native): Native {
 }
 
 /** Steps of at most four rows: logits are the same bits in any company. */
-function load(native: Native): Promise<Engine> {
+function load(
+  native: Native,
+  onWarning?: (message: string) => void,
+): Promise<Engine> {
   return createEngine({
     path,
     native,
@@ -55,6 +58,7 @@ function load(native: Native): Promise<Engine> {
     kvBlocks: 40,
     rowsMax: 4,
     runningMax: 4,
+    ...(onWarning && { onWarning }),
   });
 }
 
@@ -156,15 +160,10 @@ test(
 
 test("a device lost under two steps ends every sequence once", async () => {
   const warnings: string[] = [];
-  await using engine = await createEngine({
-    path,
+  await using engine = await load(
     native,
-    backend: "cuda",
-    kvBlocks: 40,
-    rowsMax: 4,
-    runningMax: 4,
-    onWarning: (message) => warnings.push(message),
-  });
+    (message) => warnings.push(message),
+  );
   process.env.QUETZAL_FAKE_CUDA_LAZY = "5";
   const { signal } = new AbortController();
   let count = 0;

@@ -1,9 +1,14 @@
 import type { TokenStream } from "./types.ts";
 
+/** What a token stands for. */
+export interface TokenPiece {
+  readonly bytes: Uint8Array;
+  /** Absent where the bytes are no whole characters; few tokens are like that. */
+  readonly text: string | undefined;
+}
+
 export interface TokenStreamOptions {
-  bytesOf: (id: number) => Uint8Array;
-  /** The text of a token whose bytes are whole characters; most are. */
-  textOf: (id: number) => string | undefined;
+  pieceOf: (id: number) => TokenPiece;
   /** Drop one space at the very beginning: SPM encoding put it there. */
   dropSpace: boolean;
 }
@@ -14,7 +19,7 @@ export interface TokenStreamOptions {
  * it does over the whole text, so the pieces always join to the decoded whole.
  */
 export function createTokenStream(
-  { bytesOf, textOf, dropSpace }: TokenStreamOptions,
+  { pieceOf, dropSpace }: TokenStreamOptions,
 ): TokenStream {
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   let atStart = dropSpace;
@@ -22,9 +27,9 @@ export function createTokenStream(
   let isEmpty = true;
   return {
     push(id) {
-      const text = textOf(id);
+      const { bytes: all, text } = pieceOf(id);
       if (isEmpty && !atStart && text !== undefined) return text;
-      let bytes = bytesOf(id);
+      let bytes = all;
       if (atStart && bytes.length > 0) {
         if (bytes[0] === 0x20) bytes = bytes.subarray(1);
         atStart = false;

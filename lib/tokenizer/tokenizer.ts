@@ -5,7 +5,11 @@ import { preTokenizer } from "./pre_tokenizers.ts";
 import { createSpecialTokens } from "./special_tokens.ts";
 import { createSpm, parseByte } from "./spm.ts";
 import type { TokenModel } from "./token_model.ts";
-import { createTokenStream, decodeBytes } from "./token_stream.ts";
+import {
+  createTokenStream,
+  decodeBytes,
+  type TokenPiece,
+} from "./token_stream.ts";
 import type { DecodeOptions, EncodeOptions, Tokenizer } from "./types.ts";
 import {
   type DefaultIds,
@@ -84,9 +88,8 @@ function assemble(parts: Parts, addsEos: boolean): ModelTokenizer {
   const { vocabulary, model } = parts;
   const special = createSpecialTokens(vocabulary);
   const addsBos = parts.addsBos && vocabulary.bosId !== undefined;
-  const pieces = new Map<number, Uint8Array>();
-  const texts = new Map<number, string | undefined>();
-  const none = new Uint8Array(0);
+  const pieces = new Map<number, TokenPiece>();
+  const none: TokenPiece = { bytes: new Uint8Array(0), text: "" };
 
   function encode(text: string, options: EncodeOptions = {}): Int32Array {
     const { addSpecial = true, parseSpecial = false, plainRanges } = options;
@@ -113,35 +116,26 @@ function assemble(parts: Parts, addsEos: boolean): ModelTokenizer {
     return Int32Array.from(ids);
   }
 
-  function tokenBytes(
+  function pieceOf(
     id: number,
     options: { special?: boolean } = {},
-  ): Uint8Array {
+  ): TokenPiece {
     const type = vocabulary.types[id];
     const hidden = type === undefined || type === tokenTypes.unused ||
       (!options.special &&
         (type === tokenTypes.control || type === tokenTypes.unknown));
     if (hidden) return none;
-    let bytes = pieces.get(id);
-    if (bytes === undefined) pieces.set(id, bytes = rawBytes(parts, id));
-    return bytes;
-  }
-
-  /** Undefined where the bytes are not whole characters. */
-  function wholeTextOf(
-    id: number,
-    options: { special?: boolean },
-  ): string | undefined {
-    const bytes = tokenBytes(id, options);
-    if (bytes === none) return "";
-    if (!texts.has(id)) texts.set(id, wholeText(bytes));
-    return texts.get(id);
+    let piece = pieces.get(id);
+    if (piece === undefined) {
+      const bytes = rawBytes(parts, id);
+      pieces.set(id, piece = { bytes, text: wholeText(bytes) });
+    }
+    return piece;
   }
 
   const stream = (options: DecodeOptions = {}) =>
     createTokenStream({
-      bytesOf: (id) => tokenBytes(id, options),
-      textOf: (id) => wholeTextOf(id, options),
+      pieceOf: (id) => pieceOf(id, options),
       dropSpace: model.addsSpace && !options.continues,
     });
 
@@ -157,10 +151,10 @@ function assemble(parts: Parts, addsEos: boolean): ModelTokenizer {
     encode,
     decode: (ids, options = {}) =>
       decodeBytes(
-        Array.from(ids, (id) => tokenBytes(id, options)),
+        Array.from(ids, (id) => pieceOf(id, options).bytes),
         model.addsSpace && !options.continues,
       ),
-    tokenBytes,
+    tokenBytes: (id, options) => pieceOf(id, options).bytes,
     stream,
     tokenText: (id) => vocabulary.tokens[id],
   };

@@ -5,6 +5,10 @@ import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
 import { Client, credentials } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { createLocalBus } from "../../lib/bus/mod.ts";
+import {
+  workerModel,
+  workerRecord,
+} from "../../lib/bus/testing/worker_records.ts";
 import { waitFor } from "../../lib/testing/mod.ts";
 import type {
   MeshState,
@@ -400,7 +404,7 @@ describe("server-sent events", () => {
     await own.send(ProtobufTraceSerializer.serializeRequest(spans));
     const [summary] = await next(events, "traces");
     equal(summary.traceId, idOf(spans));
-    await bus.putWorker(workerRecord("w-1"));
+    await bus.putWorker(twoTokensPerS("w-1"));
     const seen = async (state: string) => {
       let mesh: MeshState;
       do mesh = await next(events, "mesh"); while (
@@ -511,29 +515,18 @@ async function next(events: Events, kind: string): Promise<any> {
   }
 }
 
-function workerRecord(workerId: string) {
-  return {
-    workerId,
-    role: "decode" as const,
+function twoTokensPerS(workerId: string) {
+  return workerRecord(workerId, {
     address: "127.0.0.1:1",
     startedAtMs: 1,
-    draining: false,
-    memoryBytesTotal: 0,
-    memoryBytesFree: 0,
-    models: [{
-      model: "m",
-      state: "running" as const,
-      fingerprint: "f",
+    models: [workerModel("m", {
       contextLength: 64,
-      blockTokens: 16,
       blocksTotal: 4,
       blocksFree: 3,
       running: 1,
-      waiting: 0,
       weightBytes: 0,
-      kvBytes: 0,
       prefillTokensPerS: 1,
       decodeTokensPerS: 2,
-    }],
-  };
+    })],
+  });
 }

@@ -56,6 +56,7 @@ const probe = await runProbe({
   rounds: Number(values.rounds),
   pairs: Number(values.pairs),
   threads,
+  idle: ["remote"],
 });
 const added = (series: Record<string, number[]>, side = "mesh") =>
   spread(series[side]).p50 - spread(series.engine).p50;

@@ -16,6 +16,8 @@ const { values } = parseArgs({
     pairs: { type: "string", default: "5" },
     /** NAME=host:port, repeatable */
     mesh: { type: "string", multiple: true, default: [] },
+    /** The name of a mesh that is only asked one stream at a time, repeatable */
+    idle: { type: "string", multiple: true, default: [] },
   },
 });
 if (!values.model) {
@@ -62,14 +64,14 @@ for (let round = 0; round < Number(values.rounds); round++) {
   }
 }
 const load = { streams: 64, promptTokens: 24, maxTokens: 96, seconds: 2.5 };
-for (const generator of sides.values()) {
+const loaded = [...sides].filter(([name]) => !values.idle.includes(name));
+for (const [, generator] of loaded) {
   // As above: what 64 streams run through is compiled too.
   await timeThroughput(generator, { ...load, seconds: 20 });
 }
 for (let pair = 0; pair < Number(values.pairs); pair++) {
-  for (const [name, generator] of sides) {
-    const { rate } = await timeThroughput(generator, load);
-    (throughput[name] ??= []).push(rate);
+  for (const [name, generator] of loaded) {
+    (throughput[name] ??= []).push(await timeThroughput(generator, load));
   }
 }
 console.log(JSON.stringify({ ttft, token, throughput }));

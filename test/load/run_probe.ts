@@ -18,7 +18,13 @@ export interface ProbeResult {
 
 export async function runProbe(
   meshes: Readonly<Record<string, string>>,
-  options: { rounds: number; pairs: number; threads: number },
+  options: {
+    rounds: number;
+    pairs: number;
+    threads: number;
+    /** Meshes that are only asked one stream at a time. */
+    idle?: readonly string[];
+  },
 ): Promise<ProbeResult> {
   const args = [
     `${root}test/load/mesh_probe.ts`,
@@ -29,6 +35,7 @@ export async function runProbe(
     ...Object.entries(meshes).flatMap((
       [name, address],
     ) => ["--mesh", `${name}=${address}`]),
+    ...(options.idle ?? []).flatMap((name) => ["--idle", name]),
   ];
   const { stdout } = await promisify(execFile)(bun, args, {
     maxBuffer: 64 << 20,

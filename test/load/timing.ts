@@ -21,14 +21,18 @@ export async function timeStream(
     if (tokens === 0) first = last;
     tokens += count;
   }
-  if (tokens !== maxTokens) {
-    throw new Error(`Cannot time: needs ${maxTokens} tokens, found ${tokens}`);
-  }
+  requireAll(tokens, maxTokens);
   return {
     ttftMs: first - start,
     tokenMs: (last - first) / (tokens - 1),
     tokens,
   };
+}
+
+/** A stream that was cut short is no fast one. */
+function requireAll(tokens: number, maxTokens: number): void {
+  if (tokens === maxTokens) return;
+  throw new Error(`Cannot time: needs ${maxTokens} tokens, found ${tokens}`);
 }
 
 export interface Load {
@@ -40,29 +44,30 @@ export interface Load {
 }
 
 /**
- * What `streams` clients get that ask again as soon as they have their answer: tokens per
- * second while all of them are at it, and all tokens, those before and behind included.
+ * Tokens per second that `streams` clients get together which ask again as soon as they
+ * have their answer, while all of them are at it.
  */
 export async function timeThroughput(
   generator: Generator,
   { streams, promptTokens, maxTokens, seconds }: Load,
-): Promise<{ rate: number; tokens: number }> {
+): Promise<number> {
   const countFromMs = performance.now() + 500;
   const endMs = countFromMs + seconds * 1_000;
-  let tokens = 0;
   let inTime = 0;
   const client = async () => {
     while (performance.now() < endMs) {
       const prompt = freshPrompt(promptTokens);
+      let tokens = 0;
       for await (const count of generator.generate(prompt, maxTokens)) {
         const nowMs = performance.now();
         tokens += count;
         if (nowMs >= countFromMs && nowMs < endMs) inTime += count;
       }
+      requireAll(tokens, maxTokens);
     }
   };
   await Promise.all(Array.from({ length: streams }, client));
-  return { rate: inTime / seconds, tokens };
+  return inTime / seconds;
 }
 
 export interface Answers {

@@ -8,7 +8,6 @@
  * answers may part where the reference itself is undecided, and nowhere else.
  */
 import { equal, ok } from "node:assert/strict";
-import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loadNative } from "../../kernels/addon/mod.ts";
@@ -82,8 +81,6 @@ let native: Native;
 
 beforeAll(async () => {
   native = loadNative();
-  // Its threads spin while they wait: more of them than idle cores stand in the way.
-  process.env.ORACLE_THREADS ??= "1";
   oracle = await startOracle();
 });
 

@@ -9,7 +9,6 @@ import { ok } from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loadNative } from "../../kernels/addon/mod.ts";
 import type { Native } from "../../lib/engine/mod.ts";
@@ -25,7 +24,6 @@ const folder = mkdtempSync(join(tmpdir(), "quetzal-formats-"));
 
 beforeAll(async () => {
   native = loadNative();
-  process.env.ORACLE_THREADS ??= "1";
   oracle = await startOracle();
 });
 

@@ -6,7 +6,6 @@
  * sums values in f16; ours stay f32. So the double-precision interpreter over a pool of
  * q8_0 stands beside both.
  */
-import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loadNative } from "../../kernels/addon/mod.ts";
@@ -34,7 +33,6 @@ let native: Native;
 
 beforeAll(async () => {
   native = loadNative();
-  process.env.ORACLE_THREADS ??= "1";
   oracle = await startOracle();
 });
 

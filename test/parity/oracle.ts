@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { createInterface } from "node:readline";
 
@@ -66,6 +67,8 @@ export async function startOracle(): Promise<Oracle> {
   }
   const child = spawn("node", ["oracle.mjs"], {
     cwd: folder,
+    // Its threads spin while they wait: more of them than idle cores stand in the way.
+    env: { ORACLE_THREADS: "1", ...process.env },
     stdio: ["pipe", "pipe", "pipe"],
   });
   const ask = talk(child);

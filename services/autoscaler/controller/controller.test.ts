@@ -4,6 +4,10 @@ import { trace } from "@opentelemetry/api";
 import { afterEach, test } from "vitest";
 import { createLocalBus } from "../../../lib/bus/mod.ts";
 import type { Bus, WorkerModelState } from "../../../lib/bus/types.ts";
+import {
+  workerModel,
+  workerRecord,
+} from "../../../lib/bus/testing/worker_records.ts";
 import { createLogger, createRegistry } from "../../../lib/telemetry/mod.ts";
 import { waitFor } from "../../../lib/testing/mod.ts";
 import { hashOf, KubeError, type KubeObject } from "../kube/mod.ts";
@@ -31,31 +35,12 @@ function world() {
   const calls: string[] = [];
   const loads = new Map<string, (error?: Error) => void>();
   const register = (states: Record<string, WorkerModelState>) =>
-    bus.putWorker({
-      workerId: "w",
+    bus.putWorker(workerRecord("w", {
       podName: "p-1",
-      role: "decode",
-      address: "h:1",
-      startedAtMs: 0,
-      draining: false,
-      memoryBytesTotal: 0,
-      memoryBytesFree: 0,
-      models: Object.entries(states).map(([model, state]) => ({
-        model,
-        state,
-        fingerprint: "f",
-        contextLength: 1,
-        blockTokens: 16,
-        blocksTotal: 1,
-        blocksFree: 1,
-        running: 0,
-        waiting: 0,
-        weightBytes: 1,
-        kvBytes: 0,
-        prefillTokensPerS: 0,
-        decodeTokensPerS: 0,
-      })),
-    });
+      models: Object.entries(states).map(([model, state]) =>
+        workerModel(model, { state })
+      ),
+    }));
   const state = { kube, bus, calls, loads, register };
   return {
     ...state,
@@ -159,11 +144,17 @@ function putModel(kube: MemoryKube, path: string, status?: object): void {
   });
 }
 
-test("a Model that is deleted while a worker loads it stops the load, and goes", async () => {
+/** The world with its pool, pod and Model, before the controller looks at it. */
+function withModel(path: string, status?: object) {
   const it = world();
   putPool(it.kube);
   putPod(it.kube);
-  putModel(it.kube, "/old");
+  putModel(it.kube, path, status);
+  return it;
+}
+
+test("a Model that is deleted while a worker loads it stops the load, and goes", async () => {
+  const it = withModel("/old");
   it.run();
   await it.register({});
   await waitFor(() => it.calls.length === 1);
@@ -174,10 +165,7 @@ test("a Model that is deleted while a worker loads it stops the load, and goes",
 });
 
 test("a source that changes while the old one is being loaded is loaded instead", async () => {
-  const it = world();
-  putPool(it.kube);
-  putPod(it.kube);
-  putModel(it.kube, "/old");
+  const it = withModel("/old");
   it.run();
   await it.register({});
   await waitFor(() => it.calls.length === 1);
@@ -193,10 +181,7 @@ test("a source that changes while the old one is being loaded is loaded instead"
 });
 
 test("a source that changed while nobody could see the workers is taken up when they are seen", async () => {
-  const it = world();
-  putPool(it.kube);
-  putPod(it.kube);
-  putModel(it.kube, "/new", { sourceHash: hashOf({ path: "/old" }) });
+  const it = withModel("/new", { sourceHash: hashOf({ path: "/old" }) });
   await it.register({ m: "running" });
   const { promise: joined, resolve: join } = Promise.withResolvers<Bus>();
   it.run(joined);
@@ -208,10 +193,7 @@ test("a source that changed while nobody could see the workers is taken up when 
 });
 
 test("a drain has its whole time, whatever the API server's clock says", async () => {
-  const it = world();
-  putPool(it.kube);
-  putPod(it.kube);
-  putModel(it.kube, "/a");
+  const it = withModel("/a");
   const { promise: drained, resolve: finish } = Promise.withResolvers<void>();
   const unload = it.unload;
   it.unload = async (model) => {
@@ -230,10 +212,7 @@ test("a drain has its whole time, whatever the API server's clock says", async (
 });
 
 test("a Model whose pool is deleted says so, and is served again by one of that name", async () => {
-  const it = world();
-  putPool(it.kube);
-  putPod(it.kube);
-  putModel(it.kube, "/a");
+  const it = withModel("/a");
   it.run();
   await it.register({ m: "running" });
   await waitFor(() => it.model()?.status?.state === "Running");

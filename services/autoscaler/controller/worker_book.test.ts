@@ -1,22 +1,16 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { test } from "vitest";
+import { workerRecord } from "../../../lib/bus/testing/worker_records.ts";
 import type { WorkerRecord } from "../../../lib/bus/types.ts";
 import { WorkerBook } from "./worker_book.ts";
 
 const record = (workerId: string, changes: Partial<WorkerRecord> = {}) => ({
   kind: "put" as const,
-  record: {
-    workerId,
+  record: workerRecord(workerId, {
     podName: `pod-of-${workerId}`,
-    role: "decode" as const,
     address: `${workerId}:1`,
-    startedAtMs: 0,
-    draining: false,
-    memoryBytesTotal: 0,
-    memoryBytesFree: 0,
-    models: [],
     ...changes,
-  },
+  }),
 });
 const gone = (workerId: string) => ({
   kind: "gone" as const,

@@ -1,3 +1,5 @@
+import { KubeError } from "./kube_error.ts";
+
 export interface BackoffOptions {
   readonly firstMs: number;
   readonly maxMs: number;
@@ -18,4 +20,20 @@ export function backoffMs(
 ): number {
   const full = Math.min(maxMs, firstMs * 2 ** Math.min(30, failures - 1));
   return full / 2 + random() * full / 2;
+}
+
+/** A server that has too much to do says when to come again, which is obeyed up to here. */
+const retryAfterMsMax = 60_000;
+
+/** The same after `reason`, and not before the server wants to be asked again. */
+export function retryWaitMs(
+  reason: unknown,
+  failures: number,
+  options: BackoffOptions,
+): number {
+  const asked = reason instanceof KubeError ? reason.retryAfterMs ?? 0 : 0;
+  return Math.max(
+    Math.min(retryAfterMsMax, asked),
+    backoffMs(failures, options),
+  );
 }

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { backoffMs } from "./backoff.ts";
+import { retryWaitMs } from "./backoff.ts";
 import type { KubeClient } from "./kube_client.ts";
-import { fromStatus, KubeError, retryAfterMsOf } from "./kube_error.ts";
+import { fromStatus, KubeError } from "./kube_error.ts";
 import {
   type KubeList,
   type KubeObject,
@@ -218,10 +218,11 @@ export class Informer<T extends KubeObject> {
       // The first time there is nothing to wait for: the list is what is missing.
       if (this.#failures === 1) return;
     } else onNote?.({ kind: "failed", reason });
-    const waitMs = Math.max(
-      retryAfterMsOf(reason),
-      backoffMs(this.#failures, { firstMs: 200, maxMs: 10_000, random }),
-    );
+    const waitMs = retryWaitMs(reason, this.#failures, {
+      firstMs: 200,
+      maxMs: 10_000,
+      random,
+    });
     await delay(waitMs, undefined, { signal }).catch(() => {
       // Stopped while waiting: the caller's loop ends.
     });

@@ -40,15 +40,6 @@ export class KubeError extends Error {
   }
 }
 
-/** A server that has too much to do says when to come again, which is obeyed up to here. */
-const retryAfterMsMax = 60_000;
-
-/** For how long the server wants to be left alone; 0 when it did not say. */
-export function retryAfterMsOf(reason: unknown): number {
-  const ms = reason instanceof KubeError ? reason.retryAfterMs ?? 0 : 0;
-  return Math.min(retryAfterMsMax, Math.max(0, ms));
-}
-
 export interface StatusCause {
   readonly reason?: string;
   readonly message?: string;

@@ -1,6 +1,5 @@
 import type { Clock } from "../../../lib/bus/clock.ts";
-import { backoffMs } from "./backoff.ts";
-import { retryAfterMsOf } from "./kube_error.ts";
+import { retryWaitMs } from "./backoff.ts";
 
 export interface WorkQueueOptions {
   readonly clock: Clock;
@@ -102,10 +101,11 @@ export class WorkQueue implements AsyncDisposable {
     const { retryMs = 100, retryMsMax = 30_000, random } = this.#options;
     const failures = (this.#failures.get(key) ?? 0) + 1;
     this.#failures.set(key, failures);
-    const waitMs = Math.max(
-      retryAfterMsOf(reason),
-      backoffMs(failures, { firstMs: retryMs, maxMs: retryMsMax, random }),
-    );
+    const waitMs = retryWaitMs(reason, failures, {
+      firstMs: retryMs,
+      maxMs: retryMsMax,
+      random,
+    });
     this.#options.onFailure(key, reason, waitMs);
     this.addAfter(key, waitMs);
   }

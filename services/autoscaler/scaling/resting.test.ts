@@ -3,6 +3,10 @@ import { deepEqual, ok } from "node:assert/strict";
 import fc from "fast-check";
 import { test } from "vitest";
 import { createLocalBus } from "../../../lib/bus/mod.ts";
+import {
+  workerModel,
+  workerRecord,
+} from "../../../lib/bus/testing/worker_records.ts";
 import type { WorkerModel } from "../../../lib/bus/types.ts";
 import { WorkerBook } from "../controller/worker_book.ts";
 import { modelSpec, parse, workerPoolSpec } from "../crds/mod.ts";
@@ -239,31 +243,10 @@ class World {
 
   async #report(): Promise<void> {
     for (const [workerId, models] of this.#models) {
-      await this.bus.putWorker({
-        workerId,
+      await this.bus.putWorker(workerRecord(workerId, {
         podName: workerId,
-        role: "decode",
-        address: "h:1",
-        startedAtMs: 0,
-        draining: false,
-        memoryBytesTotal: 0,
-        memoryBytesFree: 0,
-        models: [...models].map(([model, { running = 0, waiting = 0 }]) => ({
-          model,
-          state: "running" as const,
-          fingerprint: "f",
-          contextLength: 1,
-          blockTokens: 16,
-          blocksTotal: 1,
-          blocksFree: 1,
-          running,
-          waiting,
-          weightBytes: 1,
-          kvBytes: 0,
-          prefillTokensPerS: 0,
-          decodeTokensPerS: 0,
-        })),
-      });
+        models: [...models].map(([model, own]) => workerModel(model, own)),
+      }));
     }
     // The bus hands on in its own time.
     await new Promise((resolve) => setImmediate(resolve));

@@ -1,6 +1,10 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { afterEach, test } from "vitest";
 import { createLocalBus, type MeshBus } from "../../../lib/bus/mod.ts";
+import {
+  workerModel,
+  workerRecord,
+} from "../../../lib/bus/testing/worker_records.ts";
 import type { WorkerModel, WorkerRecord } from "../../../lib/bus/types.ts";
 import { waitFor } from "../../../lib/testing/mod.ts";
 import { modelSpec, parse, workerPoolSpec } from "../crds/mod.ts";
@@ -93,32 +97,11 @@ const pod = (name: string): PodView => ({
 const record = (
   workerId: string,
   models: Partial<WorkerModel>[] = [],
-): WorkerRecord => ({
-  workerId,
-  podName: workerId,
-  role: "decode",
-  address: "h:1",
-  startedAtMs: 0,
-  draining: false,
-  memoryBytesTotal: 0,
-  memoryBytesFree: 0,
-  models: models.map((own) => ({
-    model: "m",
-    state: "running",
-    fingerprint: "f",
-    contextLength: 1,
-    blockTokens: 16,
-    blocksTotal: 1,
-    blocksFree: 1,
-    running: 0,
-    waiting: 0,
-    weightBytes: 1,
-    kvBytes: 0,
-    prefillTokensPerS: 0,
-    decodeTokensPerS: 0,
-    ...own,
-  })),
-});
+): WorkerRecord =>
+  workerRecord(workerId, {
+    podName: workerId,
+    models: models.map((own) => workerModel("m", own)),
+  });
 
 const wake = { routerId: "r", model: "m", atMs: 0, held: 1 };
 

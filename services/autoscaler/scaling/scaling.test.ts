@@ -1,6 +1,10 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import fc from "fast-check";
 import { test } from "vitest";
+import {
+  workerModel,
+  workerRecord,
+} from "../../../lib/bus/testing/worker_records.ts";
 import type { WorkerModel, WorkerRecord } from "../../../lib/bus/types.ts";
 import {
   type ModelSpec,
@@ -210,25 +214,8 @@ test("decidePool() keeps its promises whatever it is told", () => {
   ));
 });
 
-const own = (
-  model: string,
-  changes: Partial<WorkerModel> = {},
-): WorkerModel => ({
-  model,
-  state: "running",
-  fingerprint: "f",
-  contextLength: 1,
-  blockTokens: 16,
-  blocksTotal: 1,
-  blocksFree: 1,
-  running: 0,
-  waiting: 0,
-  weightBytes: 40,
-  kvBytes: 0,
-  prefillTokensPerS: 0,
-  decodeTokensPerS: 0,
-  ...changes,
-});
+const own = (model: string, changes: Partial<WorkerModel> = {}): WorkerModel =>
+  workerModel(model, { weightBytes: 40, ...changes });
 
 function worker(
   workerId: string,
@@ -479,16 +466,7 @@ const record = (
   workerId: string,
   models: WorkerModel[],
   draining = false,
-): WorkerRecord => ({
-  workerId,
-  role: "decode",
-  address: "h:1",
-  startedAtMs: 0,
-  draining,
-  memoryBytesTotal: 0,
-  memoryBytesFree: 0,
-  models,
-});
+): WorkerRecord => workerRecord(workerId, { draining, models });
 
 test("modelNow() adds up workers and believes the larger of two counts", () => {
   const traffic = new ModelTraffic();

@@ -1,5 +1,9 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "vitest";
+import {
+  workerModel,
+  workerRecord,
+} from "../../../lib/bus/testing/worker_records.ts";
 import { modelSpec, type ModelStatus, parse } from "../crds/mod.ts";
 import type { ModelView } from "../scaling/model_view.ts";
 import { withJudgements } from "./conditions.ts";
@@ -84,31 +88,11 @@ const facts: ModelFacts = {
   nowMs,
 };
 
-const worker = (state: "loading" | "asleep" | "running") => ({
-  workerId: "w",
-  podName: "pod-w",
-  role: "decode" as const,
-  address: "h:1",
-  startedAtMs: 0,
-  draining: false,
-  memoryBytesTotal: 0,
-  memoryBytesFree: 0,
-  models: [{
-    model: "m",
-    state,
-    fingerprint: "",
-    contextLength: 1,
-    blockTokens: 16,
-    blocksTotal: 0,
-    blocksFree: 0,
-    running: 0,
-    waiting: 0,
-    weightBytes: 0,
-    kvBytes: 0,
-    prefillTokensPerS: 0,
-    decodeTokensPerS: 0,
-  }],
-});
+const worker = (state: "loading" | "asleep" | "running") =>
+  workerRecord("w", {
+    podName: "pod-w",
+    models: [workerModel("m", { state, weightBytes: 0 })],
+  });
 
 const states: [string, Partial<ModelFacts>, string, string][] = [
   ["nobody asks for it", {}, "Absent", "Idle"],

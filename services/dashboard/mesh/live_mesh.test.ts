@@ -7,6 +7,10 @@ import {
   type MeshBus,
   type WorkerRecord,
 } from "../../../lib/bus/mod.ts";
+import {
+  workerModel,
+  workerRecord,
+} from "../../../lib/bus/testing/worker_records.ts";
 import { waitFor } from "../../../lib/testing/mod.ts";
 import { LiveMesh } from "./live_mesh.ts";
 import { MeshEdges } from "./mesh_edges.ts";
@@ -43,31 +47,22 @@ afterEach(async () => {
   await bus[Symbol.asyncDispose]();
 });
 
-const worker = (fields: Partial<WorkerRecord> = {}): WorkerRecord => ({
-  workerId: "d-1",
-  role: "decode",
-  address: "127.0.0.1:1",
-  startedAtMs: 1,
-  draining: false,
-  memoryBytesTotal: 0,
-  memoryBytesFree: 0,
-  models: [{
-    model: "m",
-    state: "running",
-    fingerprint: "f",
-    contextLength: 64,
-    blockTokens: 16,
-    blocksTotal: 10,
-    blocksFree: 4,
-    running: 2,
-    waiting: 1,
-    weightBytes: 0,
-    kvBytes: 0,
-    prefillTokensPerS: 3,
-    decodeTokensPerS: 5,
-  }],
-  ...fields,
-});
+const worker = (fields: Partial<WorkerRecord> = {}) =>
+  workerRecord("d-1", {
+    address: "127.0.0.1:1",
+    startedAtMs: 1,
+    models: [workerModel("m", {
+      contextLength: 64,
+      blocksTotal: 10,
+      blocksFree: 4,
+      running: 2,
+      waiting: 1,
+      weightBytes: 0,
+      prefillTokensPerS: 3,
+      decodeTokensPerS: 5,
+    })],
+    ...fields,
+  });
 
 const report = (fields: object = {}) => ({
   routerId: "r-1",

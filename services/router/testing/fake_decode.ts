@@ -2,6 +2,7 @@ import {
   linkMethod,
   type SequenceHandler,
 } from "../../../lib/decode_link/mod.ts";
+import { workerRecord } from "./records.ts";
 import type { RpcServer } from "../../../lib/rpc/mod.ts";
 import {
   type CallContext,
@@ -92,32 +93,12 @@ export class FakeDecode {
     model: Partial<WorkerModel> = {},
     record: Partial<WorkerRecord> = {},
   ): WorkerRecord {
-    return {
-      workerId: this.workerId,
-      role: "decode",
+    return workerRecord(this.workerId, {
       address: this.address,
       startedAtMs: this.#startedAtMs,
-      draining: false,
-      memoryBytesTotal: 0,
-      memoryBytesFree: 0,
-      models: [{
-        model: "demo",
-        state: "running",
-        fingerprint: "f".repeat(32),
-        contextLength: 1_024,
-        blockTokens: 16,
-        blocksTotal: 100,
-        blocksFree: 100,
-        running: 0,
-        waiting: 0,
-        weightBytes: 0,
-        kvBytes: 0,
-        prefillTokensPerS: 0,
-        decodeTokensPerS: 0,
-        ...model,
-      }],
+      model,
       ...record,
-    };
+    });
   }
 
   join(bus: MeshBus, model: Partial<WorkerModel> = {}): Promise<void> {

@@ -3,6 +3,7 @@ import type {
   WorkerRecord,
   WorkerRole,
 } from "../../../lib/bus/mod.ts";
+import * as bus from "../../../lib/bus/testing/worker_records.ts";
 
 export interface RecordFields
   extends Partial<Omit<WorkerRecord, "models" | "role">> {
@@ -15,30 +16,17 @@ export function workerRecord(
   workerId: string,
   { model, ...fields }: RecordFields = {},
 ): WorkerRecord {
-  return {
-    workerId,
-    role: "decode",
+  return bus.workerRecord(workerId, {
     address: `${workerId}:1`,
     startedAtMs: 1,
-    draining: false,
-    memoryBytesTotal: 0,
-    memoryBytesFree: 0,
-    models: [{
-      model: "demo",
-      state: "running",
+    models: [bus.workerModel("demo", {
       fingerprint: "f".repeat(32),
       contextLength: 1_024,
-      blockTokens: 16,
       blocksTotal: 100,
       blocksFree: 100,
-      running: 0,
-      waiting: 0,
       weightBytes: 0,
-      kvBytes: 0,
-      prefillTokensPerS: 0,
-      decodeTokensPerS: 0,
       ...model,
-    }],
+    })],
     ...fields,
-  };
+  });
 }

@@ -1,3 +1,7 @@
+import {
+  workerModel,
+  workerRecord,
+} from "../../../lib/bus/testing/worker_records.ts";
 import type { Bus, WorkerModel, WorkerRole } from "../../../lib/bus/types.ts";
 import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
 import { type RpcServer, startRpcServer, unary } from "../../../lib/rpc/mod.ts";
@@ -75,17 +79,15 @@ export class FakeWorker implements AsyncDisposable {
   async publish(): Promise<void> {
     if (!this.#open) return;
     const { bus, podName, role, memoryBytes } = this.#options;
-    await bus.putWorker({
-      workerId: podName,
+    await bus.putWorker(workerRecord(podName, {
       podName,
       role,
       address: `127.0.0.1:${this.#server!.port}`,
       startedAtMs: 1,
-      draining: false,
       memoryBytesTotal: memoryBytes,
       memoryBytesFree: this.#freeBytes,
       models: [...this.models.values()],
-    });
+    }));
   }
 
   /** As a pod that ends. */
@@ -106,21 +108,17 @@ export class FakeWorker implements AsyncDisposable {
   async #set(model: string, state: WorkerModel["state"]): Promise<ModelStatus> {
     const holds = state === "running" || state === "loading" ||
       state === "waking";
-    this.models.set(model, {
+    this.models.set(
       model,
-      state,
-      fingerprint: "f",
-      contextLength: 1_024,
-      blockTokens: 16,
-      blocksTotal: 64,
-      blocksFree: 64,
-      running: this.models.get(model)?.running ?? 0,
-      waiting: 0,
-      weightBytes: holds ? this.#options.modelBytes : 0,
-      kvBytes: 0,
-      prefillTokensPerS: 0,
-      decodeTokensPerS: 0,
-    });
+      workerModel(model, {
+        state,
+        contextLength: 1_024,
+        blocksTotal: 64,
+        blocksFree: 64,
+        running: this.models.get(model)?.running ?? 0,
+        weightBytes: holds ? this.#options.modelBytes : 0,
+      }),
+    );
     await this.publish();
     return this.#status(model);
   }
