@@ -17,6 +17,7 @@ import { fetchModel, type FetchModelOptions } from "./fetch_model.ts";
 import { parseSource } from "./parse_source.ts";
 import {
   type FileServer,
+  isResumed,
   sha256,
   startFileServer,
 } from "./testing/file_server.ts";
@@ -89,7 +90,9 @@ describe("a URL", () => {
       afterBytes: 50_000,
     });
     deepEqual(readFileSync(await fetchUrl()), Buffer.from(content));
-    deepEqual(server.asked, [undefined, "bytes=100000-", "bytes=150000-"]);
+    equal(server.asked.length, 3);
+    ok(isResumed(server.asked[1], 100_000), server.asked[1]);
+    ok(isResumed(server.asked[2], 150_000), server.asked[2]);
   });
 
   test("goes on in the next process", async () => {
@@ -97,7 +100,8 @@ describe("a URL", () => {
     await rejects(fetchUrl({ attemptsMax: 1 }), isCode(Code.unavailable, /./));
     deepEqual(cached(), [".from", ".part"]);
     await fetchUrl();
-    deepEqual(server.asked, [undefined, "bytes=100000-"]);
+    equal(server.asked.length, 2);
+    ok(isResumed(server.asked[1], 100_000), server.asked[1]);
   });
 
   test("begins anew when the server does not know ranges", async () => {
@@ -124,7 +128,9 @@ describe("a URL", () => {
     await rejects(fetchUrl({ attemptsMax: 1 }), isCode(Code.unavailable, /./));
     server.content = content;
     deepEqual(readFileSync(await fetchUrl()), Buffer.from(content));
-    deepEqual(server.asked, [undefined, "bytes=100000-", undefined]);
+    equal(server.asked.length, 3);
+    ok(isResumed(server.asked[1], 100_000), server.asked[1]);
+    equal(server.asked[2], undefined);
   });
 
   test("with another checksum is refused, deleted, and tried again only when asked", async () => {
@@ -147,7 +153,9 @@ describe("a URL", () => {
       { kind: "wrong range" },
     );
     deepEqual(readFileSync(await fetchUrl()), Buffer.from(content));
-    deepEqual(server.asked, [undefined, "bytes=100000-", undefined]);
+    equal(server.asked.length, 3);
+    ok(isResumed(server.asked[1], 100_000), server.asked[1]);
+    equal(server.asked[2], undefined);
   });
 
   test("that was complete but not yet checked needs no byte more", async () => {

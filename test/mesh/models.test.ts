@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterEach, test, vi } from "vitest";
 import { Code, MeshError } from "../../lib/errors/mesh_error.ts";
 import {
+  isResumed,
   sha256,
   startFileServer,
 } from "../../lib/model_source/testing/file_server.ts";
@@ -238,7 +239,8 @@ test("a model from a URL is downloaded once for all workers of the machine", asy
     states.map(({ state }) => state),
     Array(2).fill(ModelState.MODEL_STATE_RUNNING),
   );
-  deepEqual(server.asked, [undefined, "bytes=1000000-"]);
+  equal(server.asked.length, 2);
+  ok(isResumed(server.asked[1], 1_000_000), server.asked[1]);
   equal((await ask(mesh, inSecond)).status, 200);
   await rejects(
     control.load("decode-0", "third", { ...source, sha256: "0".repeat(64) }),

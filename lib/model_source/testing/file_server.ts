@@ -22,7 +22,8 @@ export interface FileServer extends AsyncDisposable {
 }
 
 export type Fault =
-  /** The connection is cut after so many bytes of the answer. */
+  /** The connection is cut after so many bytes of the answer; a busy client may
+   * lose the last of them, see {@link isResumed}. */
   | { readonly kind: "cut"; readonly afterBytes: number }
   /** Nothing more comes after so many bytes, and the connection stays. */
   | { readonly kind: "stall"; readonly afterBytes: number }
@@ -91,7 +92,7 @@ function answer(
     case "cut":
       response.write(body.subarray(0, fault.afterBytes), () => {
         // Let it leave before the connection breaks.
-        setTimeout(() => response.destroy(), 20);
+        setTimeout(() => response.destroy(), 100);
       });
       return;
     case "stall":
@@ -100,6 +101,16 @@ function answer(
     default:
       response.end(body);
   }
+}
+
+/**
+ * Whether a request went on behind what an earlier one brought: some bytes, and
+ * at most `sent`, because those that a client has not read when its connection
+ * breaks are lost to it.
+ */
+export function isResumed(range: string | undefined, sent: number): boolean {
+  const begin = Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1] ?? 0);
+  return begin > 0 && begin <= sent;
 }
 
 export function sha256(content: Uint8Array): string {
