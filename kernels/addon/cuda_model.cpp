@@ -405,7 +405,28 @@ Status CudaModel::queueReading(Flight& flight, bool wantsLogits) {
                                       logits.size() * 4, stream), "read logits");
     }
   }
+  QUETZAL_TRY(queueHidden(flight));
   return check(*api_, api_->eventRecord(flight.read, stream), "read the step's tokens");
+}
+
+/// Hidden states of the out rows that want theirs.
+Status CudaModel::queueHidden(Flight& flight) {
+  const StepInput& in = *flight.input;
+  std::vector<int64_t> rows;
+  for (int64_t row = 0; plan_.hidden >= 0 && row < in.outRows; ++row) {
+    if (wantsHidden(in, row)) rows.push_back(row);
+  }
+  if (rows.empty()) return {};
+  const int64_t cols = colsOf(plan_.hidden);
+  flight.result->hidden.resize(rows.size() * static_cast<size_t>(cols));
+  float* to = flight.result->hidden.data();
+  for (const int64_t row : rows) {
+    const auto from = reinterpret_cast<DevicePointer>(tensor(plan_.hidden) + row * cols);
+    QUETZAL_CUDA_TRY(*api_, copyOut(to, from, static_cast<size_t>(cols) * 4, stream_.handle()),
+                     "read hidden states");
+    to += cols;
+  }
+  return {};
 }
 
 Status CudaModel::readResults(Flight& flight) {

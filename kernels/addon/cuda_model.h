@@ -107,6 +107,7 @@ class CudaModel {
   void dropGraphs();
   Status run(Flight& flight, bool wantsLogits);
   Status queueReading(Flight& flight, bool wantsLogits);
+  Status queueHidden(Flight& flight);
   Status readResults(Flight& flight);
   Status outcome(const Status& status);
   double bytesRead(const StepInput& input) const;

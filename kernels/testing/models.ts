@@ -133,7 +133,7 @@ export function tinyTransformer(
   builder.gather(last, x);
   builder.rmsNorm(last, last, norm(width), { epsilon: 1e-5 });
   builder.matmul(logits, last, embedding);
-  builder.sample(logits);
+  builder.sample(logits, last);
   return builder.build();
 }
 

@@ -38,6 +38,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     kvType: model.kvType,
     contextLength: model.graph.contextLength,
     vocabSize: model.graph.vocabSize,
+    hiddenSize: model.graph.hiddenSize,
     layers: model.graph.kv.layers,
     now: options.now ?? (() => performance.now()),
     onWarning: options.onWarning ?? (() => {}),
