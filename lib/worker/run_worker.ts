@@ -12,6 +12,7 @@ import {
 } from "../telemetry/mod.ts";
 import { Admission } from "./admission.ts";
 import type { WorkerConfig } from "./config.ts";
+import { embedService } from "./embed_service.ts";
 import { prepareModel } from "./load_models.ts";
 import { MemoryBudget } from "./memory_budget.ts";
 import { createMeasuringObserver, type MeasuringObserver } from "./metrics.ts";
@@ -84,6 +85,7 @@ async function serveUntilStopped<C extends WorkerConfig>(
   const admission = new Admission();
   const crc32c = (bytes: Uint8Array) => native.crc32c(bytes);
   const built = build({ models, admission, observer, log, crc32c });
+  const embed = embedService({ models, admission, observer });
   open.defer(() => built.close?.());
   const modelHost = open.use(
     hostModels({ models, native, config, observer, log }),
@@ -102,7 +104,7 @@ async function serveUntilStopped<C extends WorkerConfig>(
       admission,
       podName: config.podName,
       drainMs: config.drainMs,
-      service: built.service,
+      services: [built.service, embed],
       metricsAddress: () => late.metricsAddress,
       onError: (what, reason) =>
         log.warn({ err: reason }, `Cannot ${what}; trying again`),
