@@ -2,6 +2,7 @@ import type { Clock } from "../../../lib/bus/clock.ts";
 import { Code } from "../../../lib/errors/mesh_error.ts";
 import { RequestError } from "./request_error.ts";
 import {
+  capable,
   type Placement,
   route,
   type RouteOptions,
@@ -89,7 +90,7 @@ export class Dispatcher implements Disposable {
 
   #lease(placement: Placement, model: string, heldMs: number): Lease {
     const { workers } = this.#options;
-    const decoding = workers.begin(placement.decode, model);
+    const running = workers.begin(placement.worker, model);
     const prefilling = placement.prefill &&
       workers.begin(placement.prefill, model);
     return {
@@ -97,7 +98,7 @@ export class Dispatcher implements Disposable {
       heldMs,
       prefillDone: () => prefilling?.[Symbol.dispose](),
       [Symbol.dispose]: () => {
-        decoding[Symbol.dispose]();
+        running[Symbol.dispose]();
         prefilling?.[Symbol.dispose]();
         this.#pump(this.#queue(model));
       },
@@ -135,7 +136,7 @@ export class Dispatcher implements Disposable {
       signal.addEventListener("abort", abort);
       const timer = clock.setTimer(
         holdMs,
-        () => waiter.fail(this.#late(request.model)),
+        () => waiter.fail(this.#late(request)),
       );
       queue.waiters.push(waiter);
       this.#keepAwake(queue);
@@ -164,9 +165,10 @@ export class Dispatcher implements Disposable {
     const tick = () => {
       queue.wakeTimer = undefined;
       if (queue.waiters.length === 0) return;
-      if (workers.serving("decode", queue.model).length === 0) {
-        onWake(queue.model, queue.waiters.length);
-      }
+      const isServed = queue.waiters.every(({ request }) =>
+        capable(request, workers).flat().length > 0
+      );
+      if (!isServed) onWake(queue.model, queue.waiters.length);
       queue.wakeTimer = clock.setTimer(1_000, tick);
     };
     tick();
@@ -190,9 +192,10 @@ export class Dispatcher implements Disposable {
     );
   }
 
-  #late(model: string): RequestError {
+  #late(request: RouteRequest): RequestError {
     const { workers, holdMs } = this.#options;
-    const count = workers.serving("decode", model).length;
+    const { model } = request;
+    const count = capable(request, workers).flat().length;
     if (count === 0) {
       return new RequestError(
         Code.unavailable,

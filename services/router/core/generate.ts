@@ -13,6 +13,7 @@ import type {
 import type { DecodeClients } from "../workers/decode_clients.ts";
 import type { WorkerTable } from "../workers/worker_table.ts";
 import type { Dispatcher, Lease } from "./dispatcher.ts";
+import { goesOnElsewhere, setAside } from "./elsewhere.ts";
 import type {
   AnswerDelta,
   GenerationRequest,
@@ -67,9 +68,7 @@ export async function generate(
     if (!goesOnElsewhere(failure) || attempt >= parts.attemptsMax) {
       throw failure;
     }
-    if (failure.field === "model") {
-      parts.workers.avoid(lease.decode, request.model.name);
-    } else parts.workers.distrust(lease.decode);
+    setAside(lease.worker, failure, { workers: parts.workers, request });
   }
 }
 
@@ -95,22 +94,6 @@ async function acquire(
     throw reason;
   }
 }
-
-/** Whether another worker may do better. */
-function goesOnElsewhere({ code }: MeshError): boolean {
-  return elsewhere.has(code);
-}
-
-const elsewhere: ReadonlySet<Code> = new Set([
-  Code.unavailable, // dead, unreachable, draining
-  Code.internal, // its fault, perhaps not the next one's
-  Code.dataLoss,
-  Code.cancelled, // not by us: a connection that was torn down
-  Code.resourceExhausted, // its queue is full
-  Code.notFound, // unloaded the model meanwhile
-  Code.failedPrecondition,
-  Code.unimplemented,
-]);
 
 /** One sequence across its attempts. */
 class Sequence {
@@ -188,7 +171,7 @@ class Sequence {
 
   #call(lease: Lease): AsyncIterable<DecodeEvent> {
     const { request } = this;
-    const link = this.#parts.clients.at(lease.decode.record.address);
+    const link = this.#parts.clients.at(lease.worker.record.address);
     const message: DecodeRequest = {
       requestId: request.requestId,
       model: request.model.name,
@@ -223,7 +206,7 @@ class Sequence {
 
   #takeStarted({ cachedTokens }: DecodeStarted, lease: Lease): boolean {
     this.#cachedTokens ??= cachedTokens;
-    this.#parts.workers.trust(lease.decode);
+    this.#parts.workers.trust(lease.worker);
     lease.prefillDone();
     return false;
   }
@@ -294,8 +277,8 @@ function isClientsDoing(reason: unknown): boolean {
   return reason instanceof ClientFailure || reason instanceof SlowReaderError;
 }
 
-function brokenOff({ decode }: Lease): MeshError {
-  const { workerId } = decode.record;
+function brokenOff({ worker }: Lease): MeshError {
+  const { workerId } = worker.record;
   return new MeshError(
     Code.unavailable,
     `Decode worker "${workerId}" ended without an answer`,

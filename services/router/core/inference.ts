@@ -15,11 +15,12 @@ import type {
   GenerationSink,
 } from "./generation.ts";
 import type { GenerationInput } from "./generation_input.ts";
-import { GenerationTrace, tracer } from "./generation_trace.ts";
+import { GenerationTrace } from "./generation_trace.ts";
 import type { ModelCatalog, ServedModel } from "./model_catalog.ts";
 import { prepare } from "./prepare.ts";
 import { RequestError } from "./request_error.ts";
 import { RequestScope } from "./request_scope.ts";
+import { tracer } from "./route_trace.ts";
 
 export interface InferenceOptions extends GenerateParts {
   readonly catalog: ModelCatalog;
