@@ -10,6 +10,8 @@ import {
 import { FinishReason } from "../../../proto/gen/quetzal/v1/common.ts";
 import {
   type DetokenizeRequest,
+  type EmbedRequest,
+  type EmbedResponse,
   type GenerateRequest,
   type GenerateResponse,
   InferenceService,
@@ -24,6 +26,7 @@ import {
   RequestScope,
   text,
 } from "../core/mod.ts";
+import { embeddingInput } from "./embedding_input.ts";
 import { generateInput } from "./generate_input.ts";
 
 /** `quetzal.v1.Inference` */
@@ -37,6 +40,9 @@ export function inferenceService(inference: Inference): RpcService {
         (reason) => ({
           event: { $case: "error", value: toStreamError(reason) },
         }),
+      ),
+      embed: unary((request: EmbedRequest, call) =>
+        embed(inference, request, call)
       ),
       tokenize: unary((request: TokenizeRequest) =>
         tokenize(inference, request)
@@ -106,6 +112,32 @@ function deltaMessage({ text, tokens }: AnswerDelta): GenerateResponse {
       $case: "delta",
       value: { text, tokens: tokens.map(({ token }) => token) },
     },
+  };
+}
+
+async function embed(
+  inference: Inference,
+  message: EmbedRequest,
+  call: CallContext,
+): Promise<EmbedResponse> {
+  using scope = openScope(inference, call);
+  const request = inference.prepareEmbedding(
+    embeddingInput(message),
+    `embd-${randomUUID()}`,
+  );
+  const { vectors, promptTokens, cachedTokens } = await inference.embed(
+    request,
+    { scope },
+  );
+  return {
+    model: request.model.name,
+    embeddings: vectors.map((values, index) => ({
+      // ts-proto wants an array that may be written; it is only read.
+      values: values as number[],
+      promptTokens: request.prompts[index].length,
+    })),
+    promptTokens,
+    cachedTokens,
   };
 }
 
