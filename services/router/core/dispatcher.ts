@@ -61,7 +61,7 @@ export class Dispatcher implements Disposable {
     const queue = this.#queue(request.model);
     if (queue.waiters.length === 0) {
       const placed = this.#place(request);
-      if (placed !== undefined) return this.#lease(placed, request.model, 0);
+      if (placed !== undefined) return this.#lease(placed, request, 0);
     }
     return this.#hold(queue, request, signal);
   }
@@ -88,9 +88,13 @@ export class Dispatcher implements Disposable {
     return outcome.kind === "placed" ? outcome.placement : undefined;
   }
 
-  #lease(placement: Placement, model: string, heldMs: number): Lease {
+  #lease(
+    placement: Placement,
+    { model, sequenceCount }: RouteRequest,
+    heldMs: number,
+  ): Lease {
     const { workers } = this.#options;
-    const running = workers.begin(placement.worker, model);
+    const running = workers.begin(placement.worker, model, sequenceCount);
     const prefilling = placement.prefill &&
       workers.begin(placement.prefill, model);
     return {
@@ -124,7 +128,7 @@ export class Dispatcher implements Disposable {
         place: (placement) => {
           leave();
           resolve(
-            this.#lease(placement, request.model, clock.nowMs() - sinceMs),
+            this.#lease(placement, request, clock.nowMs() - sinceMs),
           );
         },
         fail: (reason) => {

@@ -3,8 +3,8 @@
  *
  * Prompts travel in groups: a call per prompt would cost more than a short prompt
  * does, and one call for all would keep a request on one worker and lose it all when
- * that dies. A group is what a sequence is to a generation: it takes a place on a
- * worker, is held, and is sent elsewhere when its worker fails.
+ * that dies. A group is held, placed and sent elsewhere as a whole; on its worker it
+ * counts as many sequences as it has prompts.
  */
 import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
 import { callUnary } from "../../../lib/rpc/mod.ts";
@@ -49,9 +49,9 @@ export interface PromptGroup {
   readonly tokenCount: number;
 }
 
-/** Places that a request takes while it runs. */
-export function placesOf({ prompts }: EmbeddingRequest): number {
-  return Math.min(groupsOf(prompts).length, groupsAtOnce);
+/** Sequences that a request may have at workers at once. */
+export function sequencesOf({ prompts }: EmbeddingRequest): number {
+  return Math.min(prompts.length, groupPromptsMax * groupsAtOnce);
 }
 
 /** The first group that fails ends the others, and the scope with them. */
@@ -70,7 +70,7 @@ export async function embed(
       found[index] = await run.metered();
     }
   };
-  const lanes = Array.from({ length: placesOf(request) }, lane);
+  const lanes = Array.from({ length: groupsAtOnce }, lane);
   try {
     await Promise.all(lanes);
   } catch (reason) {
@@ -152,6 +152,7 @@ class GroupRun {
       const lease = await parts.dispatcher.acquire({
         model: request.model.name,
         task: "embed",
+        sequenceCount: prompts.length,
         // Prompts of one request often begin alike; the first speaks for all.
         tokenIds: prompts[0],
         contextNeeded: Math.max(...prompts.map(({ length }) => length)),
@@ -167,7 +168,7 @@ class GroupRun {
 
   /** One call; answers the failure that ended it. Aborts are thrown. */
   async #runOn(lease: Lease): Promise<EmbedVector[] | MeshError> {
-    const { request, options: { scope, trace }, parts } = this.#context;
+    const { options: { scope, trace }, parts } = this.#context;
     using span = trace.startCall(lease, this.#group);
     try {
       const response = await span.run(() => this.#call(lease));

@@ -8,7 +8,7 @@ import {
 } from "../../../lib/telemetry/mod.ts";
 import type { WorkerTable } from "../workers/worker_table.ts";
 import type { TrafficMeter } from "../workers/traffic_meter.ts";
-import { embed, type EmbedParts, placesOf } from "./embed.ts";
+import { embed, type EmbedParts, sequencesOf } from "./embed.ts";
 import type {
   EmbeddingInput,
   EmbeddingRequest,
@@ -193,8 +193,8 @@ export class Inference {
       parent?: Context;
     },
   ): Promise<EmbeddingResult> {
-    const places = placesOf(request);
-    this.#admit(places);
+    const sequenceCount = sequencesOf(request);
+    this.#admit(sequenceCount);
     const { metrics } = this.#options;
     const trace = new EmbeddingTrace(request, {
       metrics: metrics.forModel(request.model.name),
@@ -208,7 +208,7 @@ export class Inference {
       outcome = MeshError.from(reason);
       throw outcome;
     } finally {
-      this.#sequenceCount -= places;
+      this.#sequenceCount -= sequenceCount;
       trace.end(outcome!);
     }
   }

@@ -9,6 +9,8 @@ export interface RouteRequest {
   readonly model: string;
   /** "generate" unless set. */
   readonly task?: RouteTask;
+  /** Sequences that it is on its worker; 1 unless set. */
+  readonly sequenceCount?: number;
   /** Prompt and what was emitted so far: all that needs KV. */
   readonly tokenIds: Int32Array;
   /** Tokens that must fit into the worker's context. */

@@ -357,13 +357,30 @@ test("no worker within the hold: 503; a full queue: 429; both say when to try ag
   ok(Number(late.headers.get("retry-after")) >= 1);
 });
 
-test("more places than the router has: 429", async () => {
-  await start({ sequencesMax: 2 });
+test("more inputs at once than the router runs: 429", async () => {
+  await start({ sequencesMax: 64 });
   await embedder();
   const input = Array(65).fill("Hi");
   const refused = await mesh.post(path, { input });
   equal(refused.status, 429);
   equal((await mesh.post(path, { input: input.slice(1) })).status, 200);
+});
+
+test("inputs count towards the sequences of a worker: further groups wait", async () => {
+  await start({ workerSequencesMax: 40 });
+  let running = 0;
+  let peak = 0;
+  await embedder({}, async (_self, { prompts }) => {
+    running += prompts.length;
+    peak = Math.max(peak, running);
+    await pause(5);
+    running -= prompts.length;
+  });
+  const input = Array(200).fill("Hi");
+  const { data } = await client().embeddings.create({ model, input });
+  equal(data.length, 200);
+  // A group may start while there is room for one of its inputs.
+  ok(peak <= 64, `${peak} ran at once`);
 });
 
 test("/metrics count embeddings like other requests", async () => {
