@@ -118,7 +118,7 @@ g++ $objects -ldl -pthread -o build/gpu/check || exit 1
 have_kernels=""
 if [ -n "$nvcc" ]; then
   if within 240 "$nvcc" -fatbin -std=c++17 -O3 --threads 3 -gencode=arch=compute_80,code=sm_80 \
-      -gencode=arch=compute_90a,code=sm_90a -gencode=arch=compute_80,code=compute_80 \
+      -gencode=arch=compute_90a,code=sm_90a -gencode=arch=compute_90,code=compute_90 \
       kernels/cuda/kernels.cu -o build/quetzal.fatbin; then
     have_kernels=1
     say "built build/quetzal.fatbin, $(( $(stat -c %s build/quetzal.fatbin) / 1024 )) KiB ($(took))"

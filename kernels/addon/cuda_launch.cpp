@@ -10,8 +10,8 @@ Status CudaModel::launch(const KernelLaunch& shape, const Args& args) {
   LaunchAttribute attribute = {};
   attribute.id = launchAttributeProgrammatic;
   attribute.value.isProgrammatic = 1;
-  // From Hopper on a kernel may start while the one before ends; the first has none before.
-  const bool overlaps = !isFirstLaunch_ && facts_.major >= 9;
+  // A kernel may start while the one before ends; the first has none before.
+  const bool overlaps = canOverlap_ && !isFirstLaunch_;
   isFirstLaunch_ = false;
   const LaunchConfig config = {shape.gridX, shape.gridY, shape.gridZ, shape.threads, 1, 1,
                                shape.sharedBytes, stream_.handle(), overlaps ? &attribute : nullptr,

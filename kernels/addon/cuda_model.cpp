@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <set>
 
 #include "clock.h"
 #include "model.h"
@@ -80,17 +81,19 @@ Status CudaModel::load() { return loadWith(nullptr); }
 
 Status CudaModel::loadWith(const DeviceWeights::Fill* fill) {
   QUETZAL_TRY(makeDevicePlan(spec_, device_));
-  QUETZAL_TRY(openDevice());
+  QUETZAL_TRY(openDevice(fill == nullptr));
   QUETZAL_TRY(loadKernels());
   weights_ = std::make_unique<DeviceWeights>(*api_, context_, spec_, plan_);
   QUETZAL_TRY(fill ? weights_->makeRandom(*fill) : weights_->load());
-  return allocate();
+  weightBytesRead_ = productWeightBytes();
+  // Only a model that serves lends its KV to the host.
+  return allocate(fill ? MemoryKind::plain : MemoryKind::managed);
 }
 
-Status CudaModel::openDevice() {
+Status CudaModel::openDevice(bool needsManagedMemory) {
   QUETZAL_TRY(openApi(cudaSetup().library, api_));
   QUETZAL_TRY(findDevice(*api_, 0, deviceId_, facts_));
-  if (!facts_.hasManagedMemory) {
+  if (needsManagedMemory && !facts_.hasManagedMemory) {
     return failure("Cannot load model: needs a device whose managed memory the host can reach while "
                    "kernels run, %.100s has none", facts_.name.c_str());
   }
@@ -120,7 +123,7 @@ Status CudaModel::loadKernels() {
                                 "find a CUDA kernel");
     if (!status.isOk()) return {status.message + ": " + kernelNames[i]};
   }
-  return {};
+  return canOverlap(*api_, functions_[0], canOverlap_);
 }
 
 void CudaModel::layOut() {
@@ -148,7 +151,7 @@ void CudaModel::layOut() {
   resultAt_.bytes = resultAt_.statuses + aligned(outRows * 4);
 }
 
-Status CudaModel::allocate() {
+Status CudaModel::allocate(MemoryKind kvKind) {
   layOut();
   uint64_t floats = 0;
   for (const TensorSpec& tensor : spec_.tensors) {
@@ -202,7 +205,7 @@ Status CudaModel::allocate() {
   const uint64_t blockBytes = static_cast<uint64_t>(spec_.kv.blockBytes());
   kv_->bytes = blockBytes * spec_.kv.blocks;
   kv_->pieceBytes = std::max<uint64_t>(pieceBytesMax / blockBytes, 1) * blockBytes;
-  QUETZAL_TRY(kv_->memory.allocate(*api_, kv_->bytes, "the KV pool", true));
+  QUETZAL_TRY(kv_->memory.allocate(*api_, kv_->bytes, "the KV pool", kvKind));
   // Written by the device first, so that its pages are there and not on the host.
   QUETZAL_CUDA_TRY(*api_, fill(kv_->memory.pointer(), 0, kv_->bytes, stream_.handle()),
                    "clear the KV pool");
@@ -433,6 +436,20 @@ Status CudaModel::readResults(Flight& flight) {
   return {};
 }
 
+/// Without tables of which a step only looks up rows.
+uint64_t CudaModel::productWeightBytes() const {
+  std::set<int32_t> tables, products;
+  for (const DeviceOp& op : device_.ops) {
+    if (op.kind == DeviceOp::Kind::embed) tables.insert(op.weight);
+    products.insert(op.weights.begin(), op.weights.end());
+  }
+  uint64_t bytes = weights_->bytes();
+  for (const int32_t table : tables) {
+    if (!products.contains(table)) bytes -= weights_->matrixBytes(table);
+  }
+  return bytes;
+}
+
 /// Weights once, and the KV that each row sees.
 double CudaModel::bytesRead(const StepInput& in) const {
   double tokens = 0;
@@ -440,7 +457,7 @@ double CudaModel::bytesRead(const StepInput& in) const {
     const int32_t* entry = &in.sequenceTable[4 * i];
     tokens += (entry[2] + (entry[1] + 1) / 2.0) * entry[1];
   }
-  return static_cast<double>(weights_->bytes()) +
+  return static_cast<double>(weightBytesRead_) +
       tokens * static_cast<double>(spec_.kv.layers * 4 * spec_.kv.kvHeads * spec_.kv.headDim);
 }
 

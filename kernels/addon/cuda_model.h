@@ -55,7 +55,7 @@ class CudaModel {
   ~CudaModel();
 
   Status load();
-  /// With random weights in place of a file's, for measuring.
+  /// With random weights in place of a file's, and KV out of the host's reach: for measuring.
   Status loadRandom(const DeviceWeights::Fill& fill) { return loadWith(&fill); }
   Status step(const StepInput& input, bool wantsLogits, StepResult& result) {
     QUETZAL_TRY(begin(input, wantsLogits, result));
@@ -95,9 +95,9 @@ class CudaModel {
   };
 
   Status loadWith(const DeviceWeights::Fill* fill);
-  Status openDevice();
+  Status openDevice(bool needsManagedMemory);
   Status loadKernels();
-  Status allocate();
+  Status allocate(MemoryKind kvKind);
   Status growTables(uint64_t words);
   void layOut();
 
@@ -109,6 +109,7 @@ class CudaModel {
   Status queueReading(Flight& flight, bool wantsLogits);
   Status readResults(Flight& flight);
   Status outcome(const Status& status);
+  uint64_t productWeightBytes() const;
   double bytesRead(const StepInput& input) const;
 
   Status launchAll(const Bucket& bucket);
@@ -144,6 +145,7 @@ class CudaModel {
   size_t oldest_ = 0, flightCount_ = 0;
   double finishedUs_ = 0;
   std::unique_ptr<DeviceWeights> weights_;
+  uint64_t weightBytesRead_ = 0;
   std::shared_ptr<KvPieces> kv_;
 
   DeviceMemory activations_, prepared_, ropes_, attention_, sampling_, step_, results_;
@@ -159,7 +161,7 @@ class CudaModel {
   } resultAt_ = {};
   uint64_t tableWords_ = 0, usedBytes_ = 0;
   std::map<Bucket, Handle> graphs_;
-  bool isFirstLaunch_ = true;
+  bool isFirstLaunch_ = true, canOverlap_ = false;
   std::string lost_;
 };
 
