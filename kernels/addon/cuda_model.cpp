@@ -14,7 +14,6 @@ namespace quetzal::cuda {
 namespace {
 
 constexpr int32_t attentionRowsMax = 256;  // rows whose splits lie in memory at once
-constexpr size_t graphsMax = 64;
 /// JavaScript engines take ArrayBuffers of at least this size.
 constexpr uint64_t pieceBytesMax = uint64_t{1} << 30;
 
@@ -218,22 +217,29 @@ Status CudaModel::allocate(MemoryKind kvKind) {
 Status CudaModel::growTables(uint64_t words) {
   if (words <= tableWords_) return {};
   dropGraphs();
-  tableWords_ = std::max(words, 2 * tableWords_);
-  const uint64_t bytes = at_.tables + tableWords_ * 4;
+  const uint64_t wanted = std::max(words, 2 * tableWords_), bytes = at_.tables + wanted * 4;
+  tableWords_ = 0;  // until all of it is there
   QUETZAL_TRY(step_.allocate(*api_, bytes, "the step's input"));
   for (Flight& flight : flights_) QUETZAL_TRY(flight.staging.allocate(*api_, bytes));
+  tableWords_ = wanted;
   return {};
 }
 
 Status CudaModel::sleep() {
-  QUETZAL_CUDA_TRY(*api_, contextSet(context_), "use the CUDA device");
-  dropGraphs();
-  return weights_->sleep();
+  if (!lost_.empty()) return {lost_};
+  Status status = check(*api_, api_->contextSet(context_), "use the CUDA device");
+  if (status.isOk()) {
+    dropGraphs();
+    status = weights_->sleep();
+  }
+  return outcome(status);
 }
 
 Status CudaModel::wake() {
-  QUETZAL_CUDA_TRY(*api_, contextSet(context_), "use the CUDA device");
-  return weights_->wake();
+  if (!lost_.empty()) return {lost_};
+  Status status = check(*api_, api_->contextSet(context_), "use the CUDA device");
+  if (status.isOk()) status = weights_->wake();
+  return outcome(status);
 }
 
 CudaModel::Bucket CudaModel::bucketOf(const StepInput& in) const {
@@ -311,16 +317,29 @@ Status CudaModel::fill(Flight& flight, const Bucket& bucket) {
 void CudaModel::dropGraphs() {
   // A step in flight may run one of them.
   if (flightCount_ > 0) api_->streamSynchronize(stream_.handle());
-  for (const auto& [bucket, graph] : graphs_) api_->graphExecDestroy(graph);
+  for (const auto& [bucket, entry] : graphs_) api_->graphExecDestroy(entry.graph);
   graphs_.clear();
+}
+
+/// Makes room for one more graph: the one that was not launched for longest goes.
+void CudaModel::dropOldGraph() {
+  if (graphs_.size() < cudaSetup().graphsMax) return;
+  const auto oldest = std::min_element(graphs_.begin(), graphs_.end(), [](auto& a, auto& b) {
+    return a.second.lastUsed < b.second.lastUsed;
+  });
+  // A step in flight may run it.
+  if (flightCount_ > 0) api_->streamSynchronize(stream_.handle());
+  api_->graphExecDestroy(oldest->second.graph);
+  graphs_.erase(oldest);
 }
 
 Status CudaModel::graphOf(const Bucket& bucket, Handle& graph) {
   if (const auto found = graphs_.find(bucket); found != graphs_.end()) {
-    graph = found->second;
+    found->second.lastUsed = ++graphUses_;
+    graph = found->second.graph;
     return {};
   }
-  if (graphs_.size() >= graphsMax) dropGraphs();
+  dropOldGraph();
   constexpr int threadLocal = 1;
   Handle captured = nullptr;
   QUETZAL_CUDA_TRY(*api_, captureBegin(stream_.handle(), threadLocal), "capture a step");
@@ -331,7 +350,7 @@ Status CudaModel::graphOf(const Bucket& bucket, Handle& graph) {
     status = check(*api_, api_->graphInstantiate(&graph, captured, 0), "make a graph of a step");
   }
   if (captured) api_->graphDestroy(captured);
-  if (status.isOk()) graphs_[bucket] = graph;
+  if (status.isOk()) graphs_[bucket] = {graph, ++graphUses_};
   return status;
 }
 
@@ -370,11 +389,16 @@ Status CudaModel::finish() {
   return outcome(status);
 }
 
-/// A batch that cannot be sampled leaves the device well; anything else does not.
+/// A batch that cannot be sampled and a want of memory leave the device well; anything
+/// else does not.
 Status CudaModel::outcome(const Status& status) {
-  if (status.isOk() || status.message.starts_with("Cannot sample")) return status;
+  const std::string& text = status.message;
+  const bool isWell = status.isOk() || text.starts_with("Cannot sample") ||
+      text.starts_with("Cannot put the model to sleep: needs") ||
+      text.starts_with("Cannot go on: needs");
+  if (isWell) return status;
   if (lost_.empty()) {
-    lost_ = "Cannot step: the CUDA device " + facts_.name + " is lost (" + status.message +
+    lost_ = "Cannot step: the CUDA device " + facts_.name + " is lost (" + text +
         "); the worker needs a new process";
   }
   return {lost_};

@@ -30,6 +30,7 @@ namespace quetzal::cuda {
 struct CudaSetup {
   std::string library = "libcuda.so.1";
   std::string fatbin;
+  size_t graphsMax = 64;  // of one model
 };
 /// For the process; set before the first model is loaded.
 CudaSetup& cudaSetup();
@@ -105,6 +106,7 @@ class CudaModel {
   Status fill(Flight& flight, const Bucket& bucket);
   Status graphOf(const Bucket& bucket, Handle& graph);
   void dropGraphs();
+  void dropOldGraph();
   Status run(Flight& flight, bool wantsLogits);
   Status queueReading(Flight& flight, bool wantsLogits);
   Status readResults(Flight& flight);
@@ -160,7 +162,12 @@ class CudaModel {
     uint64_t logprobs, topIds, topLogprobs, statuses, bytes;
   } resultAt_ = {};
   uint64_t tableWords_ = 0, usedBytes_ = 0;
-  std::map<Bucket, Handle> graphs_;
+  struct KeptGraph {
+    Handle graph;
+    uint64_t lastUsed;
+  };
+  std::map<Bucket, KeptGraph> graphs_;
+  uint64_t graphUses_ = 0;
   bool isFirstLaunch_ = true, canOverlap_ = false;
   std::string lost_;
 };

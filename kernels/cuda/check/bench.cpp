@@ -347,6 +347,21 @@ class Bench {
     }
   }
 
+  /// A device that is nearly full measures something else.
+  Status checkRoom(const ModelSpec& spec) {
+    size_t free = 0, total = 0;
+    must(gpu_.api().memoryInfo(&free, &total));
+    uint64_t wanted = static_cast<uint64_t>(spec.kv.blockBytes()) * spec.kv.blocks;
+    for (const WeightSpec& weight : spec.weights) {
+      const DeviceBytes bytes = deviceBytes(weight.type, weight.rows, weight.cols);
+      wanted += bytes.quants + bytes.scales;
+    }
+    const uint64_t most = free / 5 * 4;
+    if (wanted <= most) return {};
+    return failure("needs %llu bytes for weights and KV, found %llu: 80%% of what is free",
+                   static_cast<unsigned long long>(wanted), static_cast<unsigned long long>(most));
+  }
+
   void measureModel(const Llama& shape, int32_t batch, int32_t context) {
     const ModelSpec spec = llamaSpec(shape, batch, int64_t{batch} * (context / 16));
     const StepInput input = decodeInput(batch, context);
@@ -354,6 +369,7 @@ class Bench {
     Status status = makePlan(spec, plan);
     CudaModel model(spec, plan);
     if (status.isOk()) status = checkBatch(spec, plan, input);
+    if (status.isOk()) status = checkRoom(spec);
     if (status.isOk()) {
       status = model.loadRandom([&](const DeviceMatrix& matrix, const DeviceBytes& bytes) -> Status {
         fillMatrix(matrix, bytes);
