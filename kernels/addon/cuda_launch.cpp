@@ -72,7 +72,7 @@ Status CudaModel::launchOp(const DeviceOp& op, const Bucket& bucket) {
       const NormArgs args = {tensor(op.a), op.sum < 0 ? nullptr : tensor(op.b),
                              op.sum < 0 ? nullptr : tensor(op.sum), weights_->vector(op.weight),
                              tensor(op.dst), preparedOf(op, rows), rows, colsOf(op.a), op.number};
-      return launch(perRow(KernelId::normRows, rows), args);
+      return launch(cuda::launchOf(args), args);
     }
     case Kind::groupNorm: {
       const GroupNormArgs args = {tensor(op.a), weights_->vector(op.weight), tensor(op.dst), rows,
@@ -88,12 +88,12 @@ Status CudaModel::launchOp(const DeviceOp& op, const Bucket& bucket) {
     case Kind::siluMul: {
       const ElementwiseArgs args = {tensor(op.a), tensor(op.b), tensor(op.dst),
                                     preparedOf(op, rows), rows, colsOf(op.dst)};
-      return launch(perRow(KernelId::siluMul, rows), args);
+      return launch(cuda::launchOf(args), args);
     }
     case Kind::prepare: {
       const ElementwiseArgs args = {tensor(op.a), nullptr, nullptr, preparedOf(op, rows), rows,
                                     colsOf(op.a)};
-      return args.x.mode == 0 ? Status{} : launch(perRow(KernelId::siluMul, rows), args);
+      return args.x.mode == 0 ? Status{} : launch(cuda::launchOf(args), args);
     }
     case Kind::gather: {
       const GatherArgs args = {tensor(op.a), input<int32_t>(at_.outRowIndex), tensor(op.dst), rows,
@@ -153,7 +153,7 @@ Status CudaModel::launchRopeKv(const DeviceOp& op, const Bucket& bucket) {
   args.neox = op.neox;
   args.layer = op.layer;
   args.writesKv = op.writesKv;
-  return launch(perRow(KernelId::ropeKv, bucket.rows), args);
+  return launch(launchOf(args), args);
 }
 
 Status CudaModel::launchAttention(const DeviceOp& op, const Bucket& bucket) {
@@ -179,7 +179,7 @@ Status CudaModel::launchAttention(const DeviceOp& op, const Bucket& bucket) {
     args.splits = bucket.splits;
     args.scale = op.number;
     QUETZAL_TRY(launch(launchOf(args), args));
-    QUETZAL_TRY(launch(perRow(KernelId::attentionFinish, args.rows), args));
+    QUETZAL_TRY(launch(launchOfFinish(args), args));
   }
   return {};
 }

@@ -54,6 +54,13 @@ constexpr int32_t gemvRowsMax = 4;
 /// their bits; the product is divided by it.
 constexpr float halfWeightScale = 64.0f;
 
+/// Threads of a block that works on one row, of one that shares a row with others, and of
+/// one that has all of a row and the largest value or the sum of it to find.
+constexpr int32_t rowThreads = 256, spreadThreads = 128, wholeRowThreadsMax = 1024,
+                  ropeThreads = 64;
+/// Values of its row that a thread keeps in registers.
+constexpr int32_t rowHeldMax = 16;
+
 struct EmbedArgs {
   DeviceMatrix table;
   const int32_t* ids;  // [rows]

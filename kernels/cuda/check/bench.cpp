@@ -228,13 +228,11 @@ class Bench {
     const double us = medianUs(layers, [&](int i) {
       args.layer = i % layers;
       start(launchOf(args), args);
-      start(perRow_(batch), args);
+      start(launchOfFinish(args), args);
     });
     tell("attention + attention_finish", "batch " + std::to_string(batch) + ", context " +
          std::to_string(length) + ", 32/8 heads of 128", static_cast<double>(layerBytes), us);
   }
-
-  static KernelLaunch perRow_(int32_t rows) { return perRow(KernelId::attentionFinish, rows); }
 
   // --- whole models ---
 
