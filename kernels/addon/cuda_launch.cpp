@@ -191,7 +191,8 @@ Status CudaModel::launchSample(const DeviceOp& op, const Bucket& bucket) {
   args.ints = input<int32_t>(at_.ints);
   args.floats = input<float>(at_.floats);
   args.tables = input<int32_t>(at_.tables);
-  args.adjusted = sampling_.as<float>();
+  args.parts = sampling_.as<SamplePart>();
+  args.adjusted = sampling_.as<float>(adjustedLogits_);
   args.tokens = results_.as<int32_t>();
   args.logprobs = results_.as<float>(resultAt_.logprobs);
   args.topIds = results_.as<int32_t>(resultAt_.topIds);
@@ -199,6 +200,7 @@ Status CudaModel::launchSample(const DeviceOp& op, const Bucket& bucket) {
   args.statuses = results_.as<int32_t>(resultAt_.statuses);
   args.rows = bucket.outRows;
   args.vocab = plan_.vocabOut;
+  QUETZAL_TRY(launch(launchOfScan(args), args));
   return launch(launchOf(args), args);
 }
 

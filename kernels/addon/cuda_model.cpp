@@ -192,8 +192,11 @@ Status CudaModel::allocate(MemoryKind kvKind) {
       std::min<uint64_t>(spec_.rowsMax, attentionRowsMax) * device_.headsMax * splits;
   partialState_ = aligned(parts * spec_.kv.headDim * 4);
   QUETZAL_TRY(attention_.allocate(*api_, partialState_ + parts * 8, "splits of attention"));
-  QUETZAL_TRY(sampling_.allocate(*api_, static_cast<uint64_t>(spec_.outRowsMax) * plan_.vocabOut * 4,
-                                 "sampling"));
+  adjustedLogits_ =
+      aligned(uint64_t{sizeof(SamplePart)} * spec_.outRowsMax * scanPartsOf(plan_.vocabOut));
+  QUETZAL_TRY(sampling_.allocate(
+      *api_, adjustedLogits_ + static_cast<uint64_t>(spec_.outRowsMax) * plan_.vocabOut * 4,
+      "sampling"));
   QUETZAL_TRY(results_.allocate(*api_, resultAt_.bytes, "results"));
   for (Flight& flight : flights_) {
     QUETZAL_TRY(flight.found.allocate(*api_, resultAt_.bytes));

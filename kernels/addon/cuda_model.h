@@ -154,7 +154,7 @@ class CudaModel {
   std::vector<uint64_t> tensorAt_;      // floats
   std::vector<uint64_t> ropeAt_;        // bytes into ropes_: frequencies, cosines, sines
   uint64_t preparedScales_ = 0, preparedSums_ = 0, preparedHalves_ = 0, preparedRowScales_ = 0;
-  uint64_t partialState_ = 0;
+  uint64_t partialState_ = 0, adjustedLogits_ = 0;
   struct StepLayout {
     uint64_t tokenIds, positions, block, slot, lengths, tableBegin, outRowIndex, ints, floats, tables;
   } at_ = {};

@@ -10,17 +10,18 @@ namespace quetzal::cuda {
 enum class KernelId : int {
   matmulGemv1, matmulGemv2, matmulGemv4, matmulTile8, matmulTile16, matmulTile32,
   normRows, normGroups, siluMul, addRows, gatherRows, embedRows, ropeTable, ropeKv,
-  attention1, attention2, attention4, attentionFinish, sampleRows, verifyDrafts,
+  attention1, attention2, attention4, attentionFinish, sampleScan, sampleRows,
+  verifyDrafts,
   copyBytes, fillRandom, tensorPeak,
 };
 
 /// In the order of KernelId: names in the fat binary.
-constexpr std::array<const char*, 23> kernelNames = {
+constexpr std::array<const char*, 24> kernelNames = {
     "matmul_gemv_1", "matmul_gemv_2", "matmul_gemv_4", "matmul_tile_8", "matmul_tile_16",
     "matmul_tile_32", "norm_rows", "norm_groups", "silu_mul", "add_rows", "gather_rows",
     "embed_rows", "rope_table", "rope_kv", "attention_1", "attention_2", "attention_4",
-    "attention_finish", "sample_rows", "verify_drafts", "copy_bytes", "fill_random",
-    "tensor_peak"};
+    "attention_finish", "sample_scan", "sample_rows", "verify_drafts", "copy_bytes",
+    "fill_random", "tensor_peak"};
 
 struct KernelLaunch {
   KernelId kernel;
@@ -137,11 +138,19 @@ static inline KernelLaunch launchOf(const AttentionArgs& args) {
               roundUp16(uint64_t{8} * groups * queries)};
 }
 
+/// sample_scan, before sample_rows.
+static inline KernelLaunch launchOfScan(const SampleArgs& args) {
+  constexpr unsigned warps = scanThreads / 32;
+  return {KernelId::sampleScan, static_cast<unsigned>(scanPartsOf(args.vocab)),
+          static_cast<unsigned>(args.rows), 1, static_cast<unsigned>(scanThreads),
+          roundUp16(warps * 4) + 2 * roundUp16(warps * 8)};
+}
+
 static inline KernelLaunch launchOf(const SampleArgs& args) {
-  const unsigned warps = sampleThreads / 32;
+  constexpr unsigned warps = sampleThreads / 32;
   return {KernelId::sampleRows, static_cast<unsigned>(args.rows), 1, 1,
           static_cast<unsigned>(sampleThreads),
-          roundUp16(warps * 4) + 2 * roundUp16(warps * 8) + 256 * 8 + 16};
+          roundUp16(warps * 4) + 2 * roundUp16(warps * 8) + sampleBinCopies * 256 * 8 + 16};
 }
 
 static inline KernelLaunch launchOf(const VerifyArgs& args) {

@@ -1,4 +1,8 @@
-// Choosing tokens, a block per out row, without sorting the vocabulary.
+// Choosing tokens without sorting the vocabulary.
+//
+// sample_scan spreads a row over many blocks: the largest logit and the sum of the
+// probabilities, which is all that greedy rows need. sample_rows does the rest, a block per
+// out row.
 //
 // The order of the steps is the CPU's: bias, penalties, then argmax (temperature 0) or
 // temperature, min_p, top_k, top_p and one Philox draw over what is kept, in order of id.
@@ -10,6 +14,7 @@
 // order threads come, where float sums would differ from run to run.
 #include "../include/philox.h"
 #include "device.h"
+#include "prepare_row.h"
 
 namespace quetzal::cuda {
 
@@ -33,16 +38,19 @@ static __device__ __forceinline__ int32_t idOf(Mass rank) {
   return static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(rank));
 }
 
+static __device__ __forceinline__ Mass largerOf(Mass a, Mass b) { return a > b ? a : b; }
+static __device__ __forceinline__ double sumOf(double a, double b) { return a + b; }
+
 struct SampleShared {
   float* floats;   // [warps]
   double* doubles; // [warps]
   Mass* masses;    // [warps]
-  Mass* bins;      // [256]
+  Mass* bins;      // [copies, 256]
   Mass* found;     // [2]
 };
 
 static __device__ __forceinline__ Mass maxRank(Mass own, const SampleShared& shared) {
-  return blockReduce(own, shared.masses, [](Mass a, Mass b) { return a > b ? a : b; });
+  return blockReduce(own, shared.masses, largerOf);
 }
 
 /// What is kept: rank by key, with the last id of those whose key is the threshold.
@@ -84,13 +92,21 @@ static __device__ __forceinline__ Selected selectKey(const float* x, int32_t voc
   uint32_t prefix = 0;
   Mass above = 0;
   for (int shift = 24; shift >= 0; shift -= 8) {
-    for (int i = threadIdx.x; i < 256; i += sampleThreads) shared.bins[i] = 0;
+    for (int i = threadIdx.x; i < 256 * sampleBinCopies; i += sampleThreads) shared.bins[i] = 0;
     __syncthreads();
+    // Most logits share a few bins of the first byte: neighbours have bins of their own.
+    Mass* bins = shared.bins + 256 * (threadIdx.x % sampleBinCopies);
     for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
       const uint32_t key = keyOf(x[id]);
       if (shift < 24 && key >> (shift + 8) != prefix >> (shift + 8)) continue;
       const Mass own = weight(id);
-      if (own > 0) atomicAdd(&shared.bins[key >> shift & 255], own);
+      if (own > 0) atomicAdd(&bins[key >> shift & 255], own);
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < 256; i += sampleThreads) {
+      for (int copy = 1; copy < sampleBinCopies; ++copy) {
+        shared.bins[i] += shared.bins[256 * copy + i];
+      }
     }
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -227,13 +243,44 @@ static __device__ __forceinline__ void adjustLogits(const SampleArgs& args, cons
   __syncthreads();
 }
 
+extern "C" __global__ void __launch_bounds__(scanThreads) sample_scan(const SampleArgs args) {
+  Shared memory;
+  float* floats = memory.take<float>(scanThreads / 32);
+  double* doubles = memory.take<double>(scanThreads / 32);
+  Mass* masses = memory.take<Mass>(scanThreads / 32);
+  waitForKernelBefore();
+  letNextKernelStart();
+  const int64_t row = blockIdx.y;
+  const int32_t begin = static_cast<int32_t>(blockIdx.x) * scanTokens;
+  const int32_t end = begin + scanTokens < args.vocab ? begin + scanTokens : args.vocab;
+  const float* logits = args.logits + row * args.vocab;
+  RowValues<scanHeld> values({static_cast<int32_t>(row), begin, end});
+  values.eachHeld([&](float& x, int32_t id) { x = logits[id]; });
+  float worst = 0, largest = -INFINITY;
+  Mass best = 0;
+  values.eachHeld([&](float x, int32_t id) {
+    if ((floatToBits(x) & 0x7f800000u) == 0x7f800000u) worst = 1;
+    if (x > largest) largest = x;
+    best = largerOf(best, rankOf(x, id));
+  });
+  worst = blockMax(worst, floats);
+  largest = blockMax(largest, floats);
+  best = blockReduce(best, masses, largerOf);
+  double own = 0;
+  values.eachHeld([&](float x, int32_t) { own += static_cast<double>(expf(x - largest)); });
+  const double sum = blockReduce(own, doubles, sumOf);
+  if (threadIdx.x == 0) {
+    args.parts[row * scanPartsOf(args.vocab) + blockIdx.x] = {best, sum, worst > 0};
+  }
+}
+
 extern "C" __global__ void __launch_bounds__(sampleThreads) sample_rows(const SampleArgs args) {
   Shared memory;
   SampleShared shared;
   shared.floats = memory.take<float>(sampleWarps);
   shared.doubles = memory.take<double>(sampleWarps);
   shared.masses = memory.take<Mass>(sampleWarps);
-  shared.bins = memory.take<Mass>(256);
+  shared.bins = memory.take<Mass>(256 * sampleBinCopies);
   shared.found = memory.take<Mass>(2);
   waitForKernelBefore();
   letNextKernelStart();
@@ -256,11 +303,11 @@ extern "C" __global__ void __launch_bounds__(sampleThreads) sample_rows(const Sa
 
   float worst = 0;
   Mass best = 0;
-  for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
-    const float x = logits[id];
-    if ((floatToBits(x) & 0x7f800000u) == 0x7f800000u) worst = 1;
-    const Mass rank = rankOf(x, id);
-    best = rank > best ? rank : best;
+  const int32_t partCount = scanPartsOf(vocab);
+  const SamplePart* parts = args.parts + row * partCount;
+  for (int32_t i = threadIdx.x; i < partCount; i += sampleThreads) {
+    if (parts[i].isNotFinite) worst = 1;
+    best = largerOf(best, parts[i].rank);
   }
   if (blockMax(worst, shared.floats) > 0) {
     if (threadIdx.x == 0) args.statuses[row] = statusLogitsNotFinite;
@@ -269,10 +316,10 @@ extern "C" __global__ void __launch_bounds__(sampleThreads) sample_rows(const Sa
   best = maxRank(best, shared);
   const float rawMax = logits[idOf(best)];
   double own = 0;
-  for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
-    own += static_cast<double>(expf(logits[id] - rawMax));
+  for (int32_t i = threadIdx.x; i < partCount; i += sampleThreads) {
+    own += parts[i].sum * static_cast<double>(expf(logits[idOf(parts[i].rank)] - rawMax));
   }
-  const double sum = blockReduce(own, shared.doubles, [](double a, double b) { return a + b; });
+  const double sum = blockReduce(own, shared.doubles, sumOf);
   const double logTotal = static_cast<double>(rawMax) + log(sum);
 
   Mass previous = ~Mass{0};

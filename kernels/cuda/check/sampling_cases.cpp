@@ -70,6 +70,7 @@ double runSampling(Arrays& arrays, Random& random, int32_t vocab, const std::vec
   args.ints = arrays.give(ints);
   args.floats = arrays.give(values);
   args.tables = arrays.give(tables);
+  args.parts = arrays.make<SamplePart>(int64_t{count} * scanPartsOf(vocab));
   args.adjusted = arrays.make<float>(logits.size());
   args.tokens = arrays.make<int32_t>(count);
   args.logprobs = arrays.make<float>(count);
@@ -78,6 +79,7 @@ double runSampling(Arrays& arrays, Random& random, int32_t vocab, const std::vec
   args.statuses = arrays.make<int32_t>(count);
   args.rows = count;
   args.vocab = vocab;
+  launchAndWait(arrays.gpu(), launchOfScan(args), args);
   launchAndWait(arrays.gpu(), launchOf(args), args);
 
   const auto tokens = arrays.take(args.tokens, count), statuses = arrays.take(args.statuses, count);
