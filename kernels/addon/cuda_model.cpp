@@ -73,6 +73,7 @@ CudaModel::~CudaModel() {
       if (event) api_->eventDestroy(event);
     }
   }
+  if (lastEnd_) api_->eventDestroy(lastEnd_);
   if (module_) api_->moduleUnload(module_);
 }
 
@@ -105,6 +106,7 @@ Status CudaModel::openDevice(bool needsManagedMemory) {
       QUETZAL_CUDA_TRY(*api_, eventCreate(event, 0), "make an event");
     }
   }
+  QUETZAL_CUDA_TRY(*api_, eventCreate(&lastEnd_, 0), "make an event");
   return {};
 }
 
@@ -446,6 +448,12 @@ Status CudaModel::readResults(Flight& flight) {
   float ms = 0;
   QUETZAL_CUDA_TRY(*api_, eventElapsed(&ms, flight.begin, flight.end), "time a step");
   result.deviceUs = double{ms} * 1000;
+  if (hasLastEnd_) {
+    QUETZAL_CUDA_TRY(*api_, eventElapsed(&ms, lastEnd_, flight.end), "time a step");
+    result.periodUs = double{ms} * 1000;
+  }
+  std::swap(lastEnd_, flight.end);
+  hasLastEnd_ = true;
   result.bytesRead = bytesRead(in);
   std::memcpy(result.tokens.data(), found.as<void>(), in.outRows * 4);
   std::memcpy(result.logprobs.data(), found.as<void>(resultAt_.logprobs), in.outRows * 4);

@@ -146,6 +146,8 @@ class CudaModel {
   std::array<Flight, flightsMax> flights_;
   size_t oldest_ = 0, flightCount_ = 0;
   double finishedUs_ = 0;
+  Handle lastEnd_ = nullptr;  // event at the end of the step before
+  bool hasLastEnd_ = false;
   std::unique_ptr<DeviceWeights> weights_;
   uint64_t weightBytesRead_ = 0;
   std::shared_ptr<KvPieces> kv_;
