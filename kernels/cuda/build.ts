@@ -22,6 +22,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import {
   compilerIdentity,
+  compilesAtOnce,
   hash,
   isUpToDate,
   keyFile,
@@ -122,7 +123,7 @@ export async function buildEmulation(
         onProgress?.(++done, total, basename(next.source));
       }
     };
-    await Promise.all([work(), work()]);
+    await Promise.all(Array.from({ length: compilesAtOnce }, work));
     await link(library, libraryUnits, ["-shared"]);
     await link(check, checkUnits, ["-ldl"]);
     return { library, check };
