@@ -194,6 +194,8 @@ struct SampleArgs {
 constexpr int32_t sampleThreads = 512;
 /// Of the bins of a histogram, so that fewer threads want the same word at once.
 constexpr int32_t sampleBinCopies = 8;
+/// Tokens on the list of those that can be kept, at most.
+constexpr int32_t sampleListMax = 2048;
 
 /// Per sequence: how many drafts the chosen tokens confirm, and the token behind them.
 struct VerifyArgs {

@@ -150,7 +150,8 @@ static inline KernelLaunch launchOf(const SampleArgs& args) {
   constexpr unsigned warps = sampleThreads / 32;
   return {KernelId::sampleRows, static_cast<unsigned>(args.rows), 1, 1,
           static_cast<unsigned>(sampleThreads),
-          roundUp16(warps * 4) + 2 * roundUp16(warps * 8) + sampleBinCopies * 256 * 8 + 16};
+          roundUp16(warps * 4) + 2 * roundUp16(warps * 8) + sampleBinCopies * 256 * 8 + 16 +
+              sampleListMax * 4};
 }
 
 static inline KernelLaunch launchOf(const VerifyArgs& args) {
