@@ -35,6 +35,7 @@ beforeAll(async () => {
 afterEach(() => {
   delete process.env.QUETZAL_FAKE_CUDA_BYTES;
   delete process.env.QUETZAL_FAKE_CUDA_LOST;
+  delete process.env.QUETZAL_FAKE_CUDA_PTX;
 });
 
 function tinyFile(type: WeightType, isUntied = false): {
@@ -319,6 +320,18 @@ describe("the CUDA backend on the emulated driver", () => {
       delete process.env.QUETZAL_CUDA_GRAPHS;
       await emulatedNative();
     }
+  });
+
+  test("kernels that cannot wait for one another are launched apart", async () => {
+    const tiny = tinyFile("Q8_0");
+    using _file = tiny.file;
+    const overlapping = await load("cuda", tiny);
+    const expected = await logitsOf(overlapping);
+    await overlapping.close();
+    process.env.QUETZAL_FAKE_CUDA_PTX = "80";
+    const model = await load("cuda", tiny);
+    equal(errorOf(await logitsOf(model), expected), 0);
+    await model.close();
   });
 
   test("a device lost in sleep is told like one lost in a step", async () => {
