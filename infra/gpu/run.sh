@@ -72,9 +72,9 @@ make_pack() {
   mkdir -p build/gpu-mesh
   # Services with their npm packages, one file each, as deep as the sources' folders.
   for service in router prefill decode; do
-    "$bun" build "services/$service/main.ts" --target=bun --outfile="build/gpu-mesh/$service.js" >/dev/null || exit 1
+    "$bun" build "services/$service/main.ts" --target=bun --minify-whitespace --minify-syntax --outfile="build/gpu-mesh/$service.js" >/dev/null || exit 1
   done
-  "$bun" build infra/gpu/demo_mesh.ts --target=bun --outfile=build/gpu-mesh/demo_mesh.js >/dev/null || exit 1
+  "$bun" build infra/gpu/demo_mesh.ts --target=bun --minify-whitespace --minify-syntax --outfile=build/gpu-mesh/demo_mesh.js >/dev/null || exit 1
   cp "$nats" build/gpu-mesh/nats-server
   # Bun is nearly all of it: a filter for its instructions, and a dictionary that holds it.
   tar -c "$bun" "$headers" build/gpu-mesh | xz --x86 --lzma2=preset=9e,dict=128MiB >build/gpu-pack.tar.xz || exit 1
