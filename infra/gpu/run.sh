@@ -3,7 +3,8 @@
 #
 # Needs g++; with nvcc and a GPU it checks and measures on the GPU, without them by
 # emulation, and says so. Works on a bare machine without network: what comes from npm
-# (Bun and the headers of Node-API) travels as build/gpu-pack.tar.xz, made by --pack.
+# (Bun, the headers of Node-API, services as bundles) and nats-server travel as
+# build/gpu-pack.tar.xz, made by --pack.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
