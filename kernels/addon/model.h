@@ -17,6 +17,8 @@ struct StepResult {
   double stepUs = 0;
   /// On a GPU: time of its kernels, and bytes of weights and KV that they read.
   double deviceUs = 0, bytesRead = 0;
+  /// On a GPU: from the end of the step before to the end of this one.
+  double periodUs = 0;
 };
 
 struct LoadedWeight {

@@ -14,7 +14,7 @@ import { Admission } from "./admission.ts";
 import type { WorkerConfig } from "./config.ts";
 import { embedService } from "./embed_service.ts";
 import { prepareModel } from "./load_models.ts";
-import { MemoryBudget } from "./memory_budget.ts";
+import { defaultModelBytes, MemoryBudget } from "./memory_budget.ts";
 import { createMeasuringObserver, type MeasuringObserver } from "./metrics.ts";
 import { ModelHost } from "./model_host.ts";
 import type { WorkerObserver } from "./observer.ts";
@@ -170,7 +170,8 @@ function hostModels(
     readonly log: Logger;
   },
 ): ModelHost {
-  const memoryBytes = config.modelMemoryBytes;
+  const memoryBytes = config.modelMemoryBytes ??
+    defaultModelBytes(config.engine, native);
   models.listen({ left: ({ name }) => observer.forget(name) });
   return new ModelHost({
     models,
