@@ -14,6 +14,15 @@ const sides = ["off", "on", "control"] as const;
 type Side = typeof sides[number];
 type PerSide<T> = Record<Side, T>;
 
+const orders: readonly (readonly Side[])[] = [
+  ["off", "on", "control"],
+  ["control", "on", "off"],
+  ["on", "off", "control"],
+  ["control", "off", "on"],
+  ["off", "control", "on"],
+  ["on", "control", "off"],
+];
+
 /** A ratio, round by round, and where its median lies with 95 % confidence. */
 export interface Ratio extends Spread {
   readonly interval: readonly [number, number];
@@ -73,9 +82,8 @@ export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
   await delay(load.warmUpMs);
   const measured: PerSide<Measured[]> = { off: [], on: [], control: [] };
   for (let round = 0; round < load.rounds; round++) {
-    // Whoever is first changes, too.
-    for (let k = 0; k < sides.length; k++) {
-      const side = sides[(round + k) % sides.length];
+    // Who follows whom changes, too: the side before leaves its last requests.
+    for (const side of orders[round % orders.length]) {
       measured[side].push(await measure(mesh, clients, side, load));
     }
   }
