@@ -284,6 +284,90 @@ test("ties are broken by the random number given", async () => {
   equal(chosen.size, 3);
 });
 
+test("a replay passes a full queue, goes before newcomers and outlasts the hold", async () => {
+  const { dispatcher, put, clock } = setUp({ sequencesMax: 1 });
+  const newcomers = [1, 2, 3].map((n) => {
+    const held = dispatcher.acquire(request(), forever);
+    return Promise.resolve(held).then(() => `newcomer ${n}`, () => "late");
+  });
+  const controller = new AbortController();
+  const replay = (signal: AbortSignal) =>
+    dispatcher.acquire({ ...request(), isReplay: true }, signal);
+  const first = replay(forever);
+  const second = Promise.resolve(replay(controller.signal));
+  equal(dispatcher.heldCount("demo"), 5);
+  clock.advance(30_000);
+  deepEqual(await Promise.all(newcomers), ["late", "late", "late"]);
+  equal(dispatcher.heldCount("demo"), 2);
+  controller.abort(new Error("deadline"));
+  await rejects(second, { message: "deadline" });
+  void dispatcher.acquire(request(), forever);
+  put("a");
+  equal((await first).decode.record.workerId, "a");
+  equal(dispatcher.heldCount("demo"), 1);
+});
+
+test("replays go in their own order, before those that came earlier", async () => {
+  const { dispatcher, put, clock } = setUp({ sequencesMax: 1 });
+  const order: string[] = [];
+  const wait = async (name: string, isReplay: boolean) => {
+    const held = dispatcher.acquire({ ...request(), isReplay }, forever);
+    const lease = await held;
+    order.push(name);
+    lease[Symbol.dispose]();
+  };
+  const all = [
+    wait("newcomer", false),
+    wait("replay 1", true),
+    wait("replay 2", true),
+  ];
+  put("a");
+  await Promise.all(all);
+  deepEqual(order, ["replay 1", "replay 2", "newcomer"]);
+  equal(clock.timerCount, 1, "the wake timer alone is left");
+});
+
+test("a request that a worker can take at once does not queue behind one that none can", async () => {
+  const { dispatcher, put } = setUp({ sequencesMax: 1 });
+  put("short", { model: { contextLength: 100 } });
+  put("long", { model: { contextLength: 900 } });
+  await dispatcher.acquire(request(20, 500), forever);
+  void dispatcher.acquire(request(20, 500), forever);
+  const short = await dispatcher.acquire(request(20, 50), forever);
+  deepEqual([short.decode.record.workerId, short.heldMs], ["short", 0]);
+  equal(dispatcher.heldCount("demo"), 1);
+});
+
+test("the end of a sequence lets go on who came first, of whatever model", async () => {
+  const { dispatcher, workers } = setUp({ sequencesMax: 1 });
+  const record = workerRecord("a");
+  const models = [...record.models, { ...record.models[0], model: "other" }];
+  workers.apply({ kind: "put", record: { ...record, models } });
+  const running = await dispatcher.acquire(request(), forever);
+  const order: string[] = [];
+  const wait = async (model: string) => {
+    const lease = await dispatcher.acquire({ ...request(), model }, forever);
+    order.push(model);
+    lease[Symbol.dispose]();
+  };
+  const all = [wait("other"), wait("demo")];
+  running[Symbol.dispose]();
+  await Promise.all(all);
+  deepEqual(order, ["other", "demo"]);
+});
+
+test("a call that works ends the distrust, and held requests go on at once", async () => {
+  const { dispatcher, workers, put } = setUp();
+  put("a");
+  const { decode } = await dispatcher.acquire(request(), forever);
+  workers.distrust(decode);
+  const held = dispatcher.acquire(request(), forever);
+  equal(dispatcher.heldCount("demo"), 1);
+  workers.trust(decode);
+  equal(dispatcher.heldCount("demo"), 0);
+  equal((await held).decode, decode);
+});
+
 test("disposing ends the held requests as unavailable", async () => {
   const { dispatcher } = setUp();
   const held = Promise.resolve(dispatcher.acquire(request(), forever));

@@ -27,51 +27,57 @@ export interface Lease extends Placement, Disposable {
   prefillDone(): void;
 }
 
+export interface AcquireRequest extends RouteRequest {
+  /**
+   * The sequence had a place and lost it: it goes before all newcomers, past the
+   * bound of the queue, and waits as long as its signal lets it.
+   */
+  readonly isReplay?: boolean;
+}
+
 /**
  * Finds a worker for each request, or holds it until there is one.
  *
- * A model's queue is first come, first served, except that a request no free
- * worker can take (its context is too long for them) does not block those
- * behind it. Everything that may free a place asks the queue again: a worker
- * record, the end of a sequence, the end of a distrust.
+ * The queue is first come, first served, over all models because a worker's cap
+ * is; replays come first of all. A request no free worker can take (its context is
+ * too long for them) does not block those behind it. Everything that may free a
+ * place asks the queue again: a worker record, the end of a sequence, the end of a
+ * distrust. So whoever waits could not be placed, and a newcomer that can be takes
+ * nobody's place.
  */
 export class Dispatcher implements Disposable {
   readonly #options: DispatcherOptions;
+  /** Replays, then newcomers; each oldest first. */
+  readonly #waiters: Waiter[] = [];
   readonly #queues = new Map<string, Queue>();
   readonly #subscription: Disposable;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
-    this.#subscription = options.workers.onChange(() => this.#pumpAll());
+    this.#subscription = options.workers.onChange(() => this.#pump());
   }
 
   heldCount(model: string): number {
-    return this.#queues.get(model)?.waiters.length ?? 0;
-  }
-
-  get heldTotal(): number {
-    let total = 0;
-    for (const queue of this.#queues.values()) total += queue.waiters.length;
-    return total;
+    return this.#queues.get(model)?.count ?? 0;
   }
 
   /** Throws resourceExhausted, unavailable, invalidArgument, or the signal's reason. */
-  acquire(request: RouteRequest, signal: AbortSignal): Promise<Lease> | Lease {
+  acquire(
+    request: AcquireRequest,
+    signal: AbortSignal,
+  ): Promise<Lease> | Lease {
     signal.throwIfAborted();
-    const queue = this.#queue(request.model);
-    if (queue.waiters.length === 0) {
-      const placed = this.#place(request);
-      if (placed !== undefined) return this.#lease(placed, request, 0);
-    }
-    return this.#hold(queue, request, signal);
+    const placed = this.#place(request);
+    if (placed !== undefined) return this.#lease(placed, request, 0);
+    return this.#hold(request, signal);
   }
 
   [Symbol.dispose](): void {
     this.#subscription[Symbol.dispose]();
-    for (const queue of this.#queues.values()) {
-      queue.wakeTimer?.[Symbol.dispose]();
-      for (const waiter of [...queue.waiters]) waiter.fail(shuttingDown());
+    for (const { wakeTimer } of this.#queues.values()) {
+      wakeTimer?.[Symbol.dispose]();
     }
+    for (const waiter of [...this.#waiters]) waiter.fail(shuttingDown());
   }
 
   /** The best place now; throws when no worker's context is long enough. */
@@ -104,32 +110,30 @@ export class Dispatcher implements Disposable {
       [Symbol.dispose]: () => {
         running[Symbol.dispose]();
         prefilling?.[Symbol.dispose]();
-        this.#pump(this.#queue(model));
+        this.#pump();
       },
     };
   }
 
-  #hold(
-    queue: Queue,
-    request: RouteRequest,
-    signal: AbortSignal,
-  ): Promise<Lease> {
+  #hold(request: AcquireRequest, signal: AbortSignal): Promise<Lease> {
     const { clock, heldMax, holdMs } = this.#options;
-    if (queue.waiters.length >= heldMax) throw this.#full(request.model);
+    const { model, isReplay = false } = request;
+    const queue = this.#queue(model);
+    if (!isReplay && queue.count >= heldMax) throw this.#full(model);
     return new Promise((resolve, reject) => {
       const sinceMs = clock.nowMs();
       const leave = () => {
-        timer[Symbol.dispose]();
+        timer?.[Symbol.dispose]();
         signal.removeEventListener("abort", abort);
-        queue.waiters.splice(queue.waiters.indexOf(waiter), 1);
+        this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
+        queue.count--;
       };
       const waiter: Waiter = {
         request,
+        isReplay,
         place: (placement) => {
           leave();
-          resolve(
-            this.#lease(placement, request, clock.nowMs() - sinceMs),
-          );
+          resolve(this.#lease(placement, request, clock.nowMs() - sinceMs));
         },
         fail: (reason) => {
           leave();
@@ -138,24 +142,35 @@ export class Dispatcher implements Disposable {
       };
       const abort = () => waiter.fail(signal.reason);
       signal.addEventListener("abort", abort);
-      const timer = clock.setTimer(
-        holdMs,
-        () => waiter.fail(this.#late(request)),
-      );
-      queue.waiters.push(waiter);
+      const timer = isReplay
+        ? undefined
+        : clock.setTimer(holdMs, () => waiter.fail(this.#late(request)));
+      this.#enqueue(waiter);
+      queue.count++;
       this.#keepAwake(queue);
     });
   }
 
-  #pumpAll(): void {
-    for (const queue of this.#queues.values()) this.#pump(queue);
+  #enqueue(waiter: Waiter): void {
+    const newcomer = waiter.isReplay
+      ? this.#waiters.findIndex(({ isReplay }) => !isReplay)
+      : -1;
+    const at = newcomer < 0 ? this.#waiters.length : newcomer;
+    this.#waiters.splice(at, 0, waiter);
   }
 
-  #pump(queue: Queue): void {
-    for (const waiter of [...queue.waiters]) {
+  /** Places whom it can. */
+  #pump(): void {
+    // Per kind: who needs this much context or more finds no place either.
+    const noneFrom = new Map<string, number>();
+    for (const waiter of [...this.#waiters]) {
+      const { contextNeeded } = waiter.request;
+      const kind = kindOf(waiter.request);
+      if (contextNeeded >= (noneFrom.get(kind) ?? Infinity)) continue;
       try {
         const placement = this.#place(waiter.request);
         if (placement) waiter.place(placement);
+        else noneFrom.set(kind, contextNeeded);
       } catch (reason) {
         waiter.fail(reason);
       }
@@ -168,11 +183,12 @@ export class Dispatcher implements Disposable {
     const { clock, onWake, workers } = this.#options;
     const tick = () => {
       queue.wakeTimer = undefined;
-      if (queue.waiters.length === 0) return;
-      const isServed = queue.waiters.every(({ request }) =>
+      if (queue.count === 0) return;
+      const isServed = this.#waiters.every(({ request }) =>
+        request.model !== queue.model ||
         capable(request, workers).flat().length > 0
       );
-      if (!isServed) onWake(queue.model, queue.waiters.length);
+      if (!isServed) onWake(queue.model, queue.count);
       queue.wakeTimer = clock.setTimer(1_000, tick);
     };
     tick();
@@ -181,7 +197,7 @@ export class Dispatcher implements Disposable {
   #queue(model: string): Queue {
     let queue = this.#queues.get(model);
     if (queue === undefined) {
-      queue = { model, waiters: [], wakeTimer: undefined };
+      queue = { model, count: 0, wakeTimer: undefined };
       this.#queues.set(model, queue);
     }
     return queue;
@@ -216,6 +232,13 @@ export class Dispatcher implements Disposable {
   }
 }
 
+/** Requests of one kind find a place on the same workers, but for their context. */
+function kindOf(
+  { model, task = "generate", sequenceCount = 1 }: RouteRequest,
+): string {
+  return `${task} ${sequenceCount} ${model}`;
+}
+
 function shuttingDown(): RequestError {
   return new RequestError(
     Code.unavailable,
@@ -227,15 +250,16 @@ function shuttingDown(): RequestError {
   );
 }
 
+/** Who waits for one model. */
 interface Queue {
   readonly model: string;
-  /** Oldest first. */
-  readonly waiters: Waiter[];
+  count: number;
   wakeTimer: Disposable | undefined;
 }
 
 interface Waiter {
   readonly request: RouteRequest;
+  readonly isReplay: boolean;
   place(placement: Placement): void;
   fail(reason: unknown): void;
 }

@@ -28,5 +28,6 @@ export function setAside(
   },
 ): void {
   if (failure.field === "model") workers.avoid(worker, model.name);
+  else if (failure.code === Code.resourceExhausted) workers.spare(worker);
   else workers.distrust(worker);
 }

@@ -157,6 +157,7 @@ class GroupRun {
         tokenIds: prompts[0],
         contextNeeded: Math.max(...prompts.map(({ length }) => length)),
         hashes: new Map(),
+        isReplay: attempt > 1,
       }, scope.signal);
       span.placed(lease);
       return lease;

@@ -60,12 +60,16 @@ export async function generate(
   parts: GenerateParts,
 ): Promise<GenerationResult> {
   const sequence = new Sequence(request, options, parts);
+  let failureCount = 0;
   for (let attempt = 1;; attempt++) {
     using lease = await acquire(sequence, attempt, options, parts);
     const failure = await sequence.runOn(lease);
     if (failure === undefined) return sequence.result(attempt);
     options.scope.signal.throwIfAborted();
-    if (!goesOnElsewhere(failure) || attempt >= parts.attemptsMax) {
+    const isFull = failure.code === Code.resourceExhausted;
+    // One that has begun waits for a place; a full queue is not its doing.
+    if (!isFull || !sequence.hasBegun) failureCount++;
+    if (!goesOnElsewhere(failure) || failureCount >= parts.attemptsMax) {
       throw failure;
     }
     setAside(lease.worker, failure, { workers: parts.workers, request });
@@ -86,6 +90,7 @@ async function acquire(
       tokenIds: sequence.tokenIds(),
       contextNeeded: request.promptIds.length + request.maxTokens,
       hashes: new Map(),
+      isReplay: attempt > 1,
     }, scope.signal);
     span.placed(lease);
     return lease;
@@ -123,6 +128,11 @@ class Sequence {
         minTokens: sampling.minTokens,
       },
     );
+  }
+
+  /** The client may have some of its answer. */
+  get hasBegun(): boolean {
+    return this.#emitted.length > 0;
   }
 
   /** Prompt and output so far: what the next worker must hold KV of. */

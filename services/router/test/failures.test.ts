@@ -49,6 +49,12 @@ async function streamed(
   return { text: pieces.join(""), pieces, usage };
 }
 
+/** Whether the router's gauge stands there. */
+async function counts(gauge: string, value: number): Promise<boolean> {
+  const text = await (await fetch(`${mesh.url}/metrics`)).text();
+  return new RegExp(`${gauge}\\{.*\\} ${value}$`, "m").test(text);
+}
+
 interface Usage {
   readonly completion_tokens: number;
   readonly prompt_tokens_details: { readonly cached_tokens: number };
@@ -111,6 +117,40 @@ for (const { label, act } of deaths) {
     deepEqual(second.sampling, first.sampling);
   });
 }
+
+test("a sequence that lost its worker goes on first although the queue is full", async () => {
+  const { model } = await start({ workerSequencesMax: 1, heldMax: 1 });
+  const long = story.repeat(8);
+  const worker = await mesh.worker({ script: says(model, long), tokenMs: 5 });
+  const running = streamed();
+  await waitFor(() => worker.running === 1, { what: "a sequence" });
+  const held = mesh.post(path, { ...chat, max_tokens: 1 });
+  await waitFor(() => counts("num_requests_waiting", 1), {
+    what: "a full queue",
+  });
+  worker.breakOffAt = 1;
+  equal((await running).text, long);
+  equal((await held).status, 200);
+  const [, replay, newcomer] = worker.requests;
+  ok(replay.emittedIds.length > 0);
+  equal(newcomer.maxTokens, 1);
+});
+
+test("a sequence that has begun waits for a worker whose queue is full", async () => {
+  const { model } = await start({ attemptsMax: 2 });
+  let refusals = 0;
+  const worker = await mesh.worker({
+    script: says(model, story),
+    onToken: (self, { emittedIds }, index) => {
+      if (emittedIds.length === 0 && index >= 6) self.breakOffAt = index;
+      else if (emittedIds.length > 0 && refusals++ < 3) {
+        throw new MeshError(Code.resourceExhausted, "all places are taken");
+      }
+    },
+  });
+  equal((await streamed()).text, story);
+  equal(worker.requests.length, 5);
+});
 
 test("a stream that ends without `finished` is replayed", async () => {
   const { model } = await start();
@@ -252,10 +292,7 @@ test("a router without workers is ready: it holds requests", async () => {
 test("a full hold queue: 429 with Retry-After, those held are served", async () => {
   const { model } = await start({ heldMax: 2 });
   const held = [1, 2].map(() => mesh.post(path, chat));
-  await waitFor(async () => {
-    const text = await (await fetch(`${mesh.url}/metrics`)).text();
-    return /num_requests_waiting\{.*\} 2/.test(text);
-  });
+  await waitFor(() => counts("num_requests_waiting", 2));
   const refused = await mesh.post(path, chat);
   deepEqual([refused.status, refused.headers.get("retry-after")], [429, "1"]);
   equal((await refused.json()).error.type, "rate_limit_error");
@@ -335,10 +372,7 @@ test("a draining router finishes its streams and refuses new requests", async ()
   const { model } = await start();
   await mesh.worker({ script: says(model, story), tokenMs: 5 });
   const running = streamed();
-  await waitFor(async () => {
-    const text = await (await fetch(`${mesh.url}/metrics`)).text();
-    return /num_requests_running\{.*\} 1/.test(text);
-  });
+  await waitFor(() => counts("num_requests_running", 1));
   const closed = mesh.router.close(5_000);
   equal((await running).text, story);
   await closed;
@@ -354,10 +388,7 @@ test("a router that may not wait cuts its streams off with an error", async () =
   const answer = mesh.post(path, { ...chat, stream: true }).then((response) =>
     response.text()
   );
-  await waitFor(async () => {
-    const text = await (await fetch(`${mesh.url}/metrics`)).text();
-    return /num_requests_running\{.*\} 1/.test(text);
-  });
+  await waitFor(() => counts("num_requests_running", 1));
   await mesh.router.close(50);
   ok(/"code":"service_unavailable"/.test(await answer));
 });

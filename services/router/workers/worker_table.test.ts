@@ -115,3 +115,43 @@ test("avoid() leaves out one model until the record tells of it or a moment has 
   put("running"); // woken again
   equal(serving(), 1);
 });
+
+test("one death counts once, however many sequences saw it", () => {
+  const clock = createFakeClock();
+  const table = new WorkerTable(clock);
+  table.apply({ kind: "put", record: workerRecord("a") });
+  const worker = table.get("decode", "a")!;
+  for (let sequence = 0; sequence < 10; sequence++) table.distrust(worker);
+  clock.advance(499);
+  equal(worker.trusted, false);
+  clock.advance(1);
+  equal(worker.trusted, true);
+  table.distrust(worker);
+  clock.advance(999);
+  equal(worker.trusted, false, "the next death costs twice as much");
+  clock.advance(1);
+  equal(worker.trusted, true);
+});
+
+test("a full queue costs a moment, each time the same, and hides no death", () => {
+  const clock = createFakeClock();
+  const table = new WorkerTable(clock);
+  table.apply({ kind: "put", record: workerRecord("a") });
+  const worker = table.get("decode", "a")!;
+  let told = 0;
+  table.onChange(() => told++);
+  for (let time = 1; time <= 3; time++) {
+    table.spare(worker);
+    table.spare(worker);
+    equal(worker.trusted, false);
+    clock.advance(250);
+    equal(worker.trusted, true);
+    equal(told, time);
+  }
+  table.spare(worker);
+  table.distrust(worker);
+  clock.advance(499);
+  equal(worker.trusted, false);
+  clock.advance(1);
+  equal(worker.trusted, true);
+});

@@ -11,7 +11,7 @@ export interface Worker {
   readonly record: WorkerRecord;
   /** Sequences this router has on it now, of all models. */
   readonly inFlight: number;
-  /** false while a failed call makes us avoid it. */
+  /** false while a failed call, or a full queue, makes us avoid it. */
   readonly trusted: boolean;
   /**
    * Sequences on it for that model: what it reported last (every router's
@@ -30,7 +30,8 @@ export interface Worker {
  *
  * A worker that died stays on the bus until its record expires (10 s). A failed
  * call therefore distrusts it at once, 0.5 s at first and doubling to 4 s; a
- * call that works or a new start of the worker ends that.
+ * call that works or a new start of the worker ends that. All sequences of a
+ * worker see it die, so what fails while it is distrusted counts no more.
  */
 export class WorkerTable {
   readonly #entries = new Map<string, Entry>();
@@ -87,7 +88,11 @@ export class WorkerTable {
   trust(worker: Worker): void {
     const entry = worker as Entry;
     entry.failureCount = 0;
-    entry.distrustedUntilMs = undefined;
+    const distrust = entry.aside.get("failed");
+    if (distrust === undefined) return;
+    distrust[Symbol.dispose]();
+    entry.aside.delete("failed");
+    this.#tellAgain(entry);
   }
 
   /**
@@ -106,15 +111,23 @@ export class WorkerTable {
   /** A call failed as if the worker were dead. */
   distrust(worker: Worker): void {
     const entry = worker as Entry;
-    const delayMs = Math.min(4_000, 500 * 2 ** entry.failureCount);
-    entry.failureCount++;
-    const untilMs = this.#clock.nowMs() + delayMs;
-    entry.distrustedUntilMs = untilMs;
-    this.#clock.setTimer(delayMs, () => {
-      if (entry.distrustedUntilMs !== untilMs) return;
-      entry.distrustedUntilMs = undefined;
+    if (entry.aside.has("failed")) return;
+    const delayMs = Math.min(4_000, 500 * 2 ** entry.failureCount++);
+    this.#setAside(entry, "failed", delayMs);
+  }
+
+  /** Its queue was full, which is no failure: it is as good as before in a moment. */
+  spare(worker: Worker): void {
+    const entry = worker as Entry;
+    if (!entry.aside.has("full")) this.#setAside(entry, "full", fullMs);
+  }
+
+  #setAside(entry: Entry, why: Aside, delayMs: number): void {
+    const timer = this.#clock.setTimer(delayMs, () => {
+      entry.aside.delete(why);
       this.#tellAgain(entry);
     });
+    entry.aside.set(why, timer);
   }
 
   /** It may be asked again, if it is still there. */
@@ -142,11 +155,17 @@ export class WorkerTable {
   }
 }
 
+/** How long a worker with a full queue is left alone; its records come each second. */
+const fullMs = 250;
+
+type Aside = "failed" | "full";
+
 class Entry implements Worker {
   record: WorkerRecord;
   inFlight = 0;
   failureCount = 0;
-  distrustedUntilMs: number | undefined;
+  /** Why it is not asked now, and what ends that. */
+  readonly aside = new Map<Aside, Disposable>();
   /** Models it refused although its record still says that they run. */
   readonly leaving = new Set<string>();
   /** Our sequences per model: now, and when the record arrived. */
@@ -157,7 +176,7 @@ class Entry implements Worker {
   }
 
   get trusted(): boolean {
-    return this.distrustedUntilMs === undefined;
+    return this.aside.size === 0;
   }
 
   renew(record: WorkerRecord): void {
