@@ -90,8 +90,9 @@ export class Inference {
     return scope;
   }
 
-  /** Checks, templates and tokenizes. */
+  /** Checks, templates and tokenizes; a router that is full refuses without doing so. */
   prepare(input: GenerationInput, requestId: string): GenerationRequest {
+    this.#refuseWhenFull();
     const model = this.catalog.resolve(input.model);
     return withSpan({ tracer, name: "tokenize" }, (span) => {
       const contextLength = this.contextLength(model);
@@ -175,6 +176,11 @@ export class Inference {
   }
 
   #admit(): void {
+    this.#refuseWhenFull();
+    this.#sequenceCount++;
+  }
+
+  #refuseWhenFull(): void {
     const { sequencesMax } = this.#options;
     if (this.#sequenceCount >= sequencesMax) {
       throw new RequestError(
@@ -183,7 +189,6 @@ export class Inference {
         { reason: "queue_full", retryAfterMs: 1_000 },
       );
     }
-    this.#sequenceCount++;
   }
 }
 
