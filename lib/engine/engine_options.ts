@@ -109,17 +109,26 @@ export function chooseLimits(
   );
 }
 
-/** What an engine with these options will take; known before anything is loaded. */
-export function memoryNeeded(
+/** Tokens of the longest sequence: the file's context, or less where the pool is smaller. */
+export function contextOf(
+  { graph }: ModelFile,
+  { kvBlocks }: Pick<EngineLimits, "kvBlocks">,
+): number {
+  return Math.min(graph.contextLength, kvBlocks * blockTokens);
+}
+
+/** What an engine with these options will be and take; known before anything is loaded. */
+export function engineSize(
   options: EngineOptions,
   model: ModelFile,
-): { weightBytes: number; kvBytes: number } {
+): { contextLength: number; weightBytes: number; kvBytes: number } {
   const { native, backend, isa } = options;
   const { kvType } = model;
   const device = native &&
     chooseBackend({ backend, isa, kvType }, native).device;
   const { kvBlocks } = chooseLimits(options, model, device);
   return {
+    contextLength: contextOf(model, { kvBlocks }),
     // Packed for the kernels they take about what they take in the file.
     weightBytes: weightBytesOf(model),
     kvBytes: kvBlocks * model.kvBlockBytes,

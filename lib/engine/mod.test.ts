@@ -13,7 +13,7 @@ import { afterAll, test } from "vitest";
 import { Code } from "../errors/mesh_error.ts";
 import { gguf, readGguf } from "../gguf/mod.ts";
 import { chooseLimits } from "./engine_options.ts";
-import { createEngine, isUnchanged, openModel } from "./mod.ts";
+import { createEngine, engineSize, isUnchanged, openModel } from "./mod.ts";
 import { referenceNative } from "./testing/reference_native.ts";
 import { promptOf, run } from "./testing/sequences.ts";
 import { type TinyModelOptions, writeTinyModel } from "./testing/tiny_model.ts";
@@ -63,6 +63,17 @@ test("the engine tells what the file declares", async () => {
   equal(engine.layers, 2);
   equal(engine.kvBlockBytes, 2 * 2 * 2 * 16 * 16 * 2);
   equal(engine.status().blocksTotal, 20);
+});
+
+test("the context is what the pool holds where that is less than the file's", async () => {
+  const options = { path, native: referenceNative, kvBlocks: 4 };
+  await using engine = await createEngine(options);
+  equal(engine.contextLength, 64);
+  equal(engineSize(options, openModel(readGguf(path))).contextLength, 64);
+  const prompt = promptOf(50, 1);
+  // Without a bound of its own an answer ends where the pool does.
+  const { ids } = await run(engine, { prompt, maxTokens: 1_000 });
+  equal(prompt.length + ids.length, 64);
 });
 
 test("copies of a file have one fingerprint, other files another", () => {

@@ -6,6 +6,7 @@ import { chooseBackend } from "./backend.ts";
 import { StepEngine } from "./engine.ts";
 import {
   chooseLimits,
+  contextOf,
   type EngineLimits,
   type EngineOptions,
 } from "./engine_options.ts";
@@ -15,7 +16,7 @@ import type { Engine } from "./types.ts";
 
 export { blockHashes, blockTokens, HashChain } from "./block_hash.ts";
 export { type Backend, backends } from "./backend.ts";
-export { type EngineOptions, memoryNeeded } from "./engine_options.ts";
+export { type EngineOptions, engineSize } from "./engine_options.ts";
 export { isUnchanged, type ModelFile, openModel } from "./model_file.ts";
 export type * from "./native.ts";
 export type * from "./types.ts";
@@ -36,7 +37,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     device,
     fingerprint: model.fingerprint,
     kvType: model.kvType,
-    contextLength: model.graph.contextLength,
+    contextLength: contextOf(model, limits),
     vocabSize: model.graph.vocabSize,
     hiddenSize: model.graph.hiddenSize,
     layers: model.graph.kv.layers,

@@ -59,7 +59,11 @@ export class GrpcKvTransport implements KvTransport {
     this.#blockWaitMs = options.blockWaitMs ?? 30_000;
     this.#cooldownMs = options.cooldownMs ?? 3_000;
     this.#arenas = options.shared && new SharedArenas(options.shared);
-    this.#clients = new PrefillClients({ idleMs: options.idleMs ?? 60_000 });
+    this.#clients = new PrefillClients({
+      idleMs: options.idleMs ?? 60_000,
+      // Addresses of workers come and go; what we share with one goes with its connection.
+      closed: (address) => this.#arenas?.forget(address),
+    });
   }
 
   /** Connections held now. */

@@ -7,10 +7,16 @@ const windowBytes = 8 << 20;
 /** One connection per prefill worker, closed when it has been idle for a while. */
 export class PrefillClients implements Disposable {
   readonly #idleMs: number;
+  readonly #closed: (address: string) => void;
   readonly #entries = new Map<string, Entry>();
 
-  constructor({ idleMs }: { idleMs: number }) {
+  constructor({ idleMs, closed = () => {} }: {
+    readonly idleMs: number;
+    /** Told when a connection was closed. */
+    readonly closed?: (address: string) => void;
+  }) {
     this.#idleMs = idleMs;
+    this.#closed = closed;
   }
 
   get count(): number {
@@ -48,6 +54,7 @@ export class PrefillClients implements Disposable {
   #close(address: string, entry: Entry): void {
     this.#entries.delete(address);
     entry.client.close();
+    this.#closed(address);
   }
 
   [Symbol.dispose](): void {

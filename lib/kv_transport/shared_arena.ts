@@ -39,6 +39,13 @@ export class SharedArenas implements Disposable {
     return arena?.take(bytes);
   }
 
+  /** Nobody pulls from there any more: gives the memory back. Another pull makes a new file. */
+  forget(address: string): void {
+    this.#arenas.get(address)?.close();
+    this.#arenas.delete(address);
+    this.#refusedUntilMs.delete(address);
+  }
+
   #open(address: string): Arena | undefined {
     const untilMs = this.#refusedUntilMs.get(address) ?? -Infinity;
     if (performance.now() < untilMs) return undefined;

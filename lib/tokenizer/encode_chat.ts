@@ -30,12 +30,17 @@ const privateUseFirst = 0xe000;
 const privateUseLast = 0xf8ff;
 const depthMax = 64;
 
+export interface EncodeChatOptions extends RenderOptions {
+  /** Told what the template wrote before it is encoded; may refuse it by throwing. */
+  checkText?: (text: string) => void;
+}
+
 /** Renders and encodes; begin-of-text comes first once, if the file asks for it. */
 export function encodeChat(
   template: ChatTemplate,
   tokenizer: ModelTokenizer,
   messages: readonly ChatMessage[],
-  options: RenderOptions = {},
+  { checkText, ...options }: EncodeChatOptions = {},
 ): Int32Array {
   refuseUnknownRoles(messages);
   const guard = createGuard(forgeryFinder(tokenizer.controlTexts), [
@@ -52,6 +57,7 @@ export function encodeChat(
     },
   );
   const { text, plainRanges } = guard.restore(rendered);
+  checkText?.(text);
   const ids = tokenizer.encode(text, {
     addSpecial: false,
     parseSpecial: true,
@@ -150,7 +156,12 @@ function collectPrivateUse(
 ): void {
   if (depth > depthMax + 1) throw tooDeep();
   if (typeof value === "string") {
-    for (const [char] of value.matchAll(/[\ue000-\uf8ff]/g)) used.add(char);
+    for (let at = 0; at < value.length; at++) {
+      const unit = value.charCodeAt(at);
+      if (unit >= privateUseFirst && unit <= privateUseLast) {
+        used.add(value[at]);
+      }
+    }
   } else if (typeof value === "object" && value !== null) {
     for (const [key, each] of Object.entries(value)) {
       collectPrivateUse(key, used, depth + 1);

@@ -1,3 +1,5 @@
+import { TextTrie } from "./text_trie.ts";
+
 /** Finds what in a text spells a control token, or could with its neighbours. */
 export type ForgeryFinder = (text: string) => [start: number, end: number][];
 
@@ -18,13 +20,12 @@ export function forgeryFinder(controlTexts: readonly string[]): ForgeryFinder {
 }
 
 function makeFinder(controlTexts: readonly string[]): ForgeryFinder {
-  const byFirst = new Map<number, string[]>();
+  const trie = new TextTrie<true>();
   const beginnings = new Set<string>();
   const endings = new Set<string>();
   let longest = 0;
-  for (const text of controlTexts.toSorted((a, b) => b.length - a.length)) {
-    const first = text.charCodeAt(0);
-    byFirst.set(first, [...byFirst.get(first) ?? [], text]);
+  for (const text of controlTexts) {
+    trie.add(text, true);
     longest = Math.max(longest, text.length);
     for (let cut = 1; cut < text.length; cut++) {
       beginnings.add(text.slice(0, cut));
@@ -38,9 +39,7 @@ function makeFinder(controlTexts: readonly string[]): ForgeryFinder {
     if (at > 0) spans.push([0, at]);
     let free = at;
     while (at < text.length) {
-      const whole = byFirst.get(text.charCodeAt(at))?.find((each) =>
-        text.startsWith(each, at)
-      );
+      const whole = trie.longestAt(text, at);
       if (whole === undefined) {
         at++;
       } else {

@@ -1,3 +1,4 @@
+import { TextTrie } from "./text_trie.ts";
 import { tokenTypes, type Vocabulary } from "./vocabulary.ts";
 
 /** A special token found in a text. */
@@ -32,10 +33,7 @@ export function createSpecialTokens(vocabulary: Vocabulary): SpecialTokens {
   const isControl = (id: number) =>
     vocabulary.types[id] === tokenTypes.control ||
     vocabulary.types[id] === tokenTypes.unknown;
-  const byFirst = new Map<
-    number,
-    { text: string; id: number; control: boolean }[]
-  >();
+  const trie = new TextTrie<Special>();
   const controlTexts: string[] = [];
   vocabulary.tokens.forEach((text, id) => {
     const control = isControl(id);
@@ -44,30 +42,37 @@ export function createSpecialTokens(vocabulary: Vocabulary): SpecialTokens {
       !(control || vocabulary.types[id] === tokenTypes.userDefined)
     ) return;
     if (control) controlTexts.push(text);
-    const first = text.charCodeAt(0);
-    const listed = byFirst.get(first);
-    if (listed === undefined) byFirst.set(first, [{ text, id, control }]);
-    else listed.push({ text, id, control });
+    trie.add(text, { id, control });
   });
 
   return {
     controlTexts,
     find(text, { control, plain = [] }) {
+      const longestAt = (start: number, lengthMax = Infinity) =>
+        trie.longestAt(text, start, (special, length) => {
+          if (length > lengthMax) return false;
+          if (!special.control) return true;
+          return control && !touches(plain, start, start + length);
+        });
       const found: SpecialMatch[] = [];
+      let taken = 0;
       for (let start = 0; start < text.length; start++) {
-        const candidates = byFirst.get(text.charCodeAt(start));
-        if (candidates === undefined) continue;
-        for (const candidate of candidates) {
-          if (candidate.control && !control) continue;
-          if (!text.startsWith(candidate.text, start)) continue;
-          const end = start + candidate.text.length;
-          if (candidate.control && touches(plain, start, end)) continue;
-          found.push({ start, end, id: candidate.id });
+        const match = longestAt(start);
+        if (match === undefined) continue;
+        if (start < taken) {
+          return longestFirst(text.length, trie.lengths, longestAt);
         }
+        taken = start + match.length;
+        found.push({ start, end: taken, id: match.value.id });
       }
-      return withoutOverlap(found);
+      return found;
     },
   };
+}
+
+interface Special {
+  readonly id: number;
+  readonly control: boolean;
 }
 
 function touches(
@@ -85,20 +90,36 @@ function touches(
   return low < ranges.length && ranges[low]![0] < end;
 }
 
-/** Keeps the longest of what overlaps; the input is in order of `start`. */
-function withoutOverlap(found: SpecialMatch[]): SpecialMatch[] {
-  const clash = found.some((match, i) =>
-    i > 0 && match.start < found[i - 1]!.end
+/**
+ * For a text in which some overlap: takes lengths in falling order, so that a place
+ * whose match is not free any more is left with its next shorter one. What is taken
+ * is never shorter than what is asked for, so both ends tell whether that is free.
+ */
+function longestFirst(
+  textLength: number,
+  lengths: readonly number[],
+  longestAt: (
+    start: number,
+    lengthMax?: number,
+  ) => { length: number; value: Special } | undefined,
+): SpecialMatch[] {
+  const left = Int32Array.from(
+    { length: textLength },
+    (_, start) => longestAt(start)?.length ?? 0,
   );
-  if (!clash) return found;
-  const longestFirst = found.toSorted((a, b) =>
-    (b.end - b.start) - (a.end - a.start) || a.start - b.start
-  );
-  const taken = new Set<number>();
-  const kept = longestFirst.filter(({ start, end }) => {
-    for (let at = start; at < end; at++) if (taken.has(at)) return false;
-    for (let at = start; at < end; at++) taken.add(at);
-    return true;
-  });
-  return kept.sort((a, b) => a.start - b.start);
+  const taken = new Uint8Array(textLength);
+  const found: SpecialMatch[] = [];
+  for (const length of lengths) {
+    for (let start = 0; start < textLength; start++) {
+      if (left[start] !== length || taken[start]) continue;
+      const end = start + length;
+      if (taken[end - 1]) {
+        left[start] = longestAt(start, length - 1)?.length ?? 0;
+      } else {
+        taken.fill(1, start, end);
+        found.push({ start, end, id: longestAt(start, length)!.value.id });
+      }
+    }
+  }
+  return found.sort((a, b) => a.start - b.start);
 }

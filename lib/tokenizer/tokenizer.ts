@@ -141,6 +141,11 @@ function assemble(parts: Parts, addsEos: boolean): ModelTokenizer {
 
   return {
     vocabSize: vocabulary.tokens.length,
+    // The vocabulary's spelling of a token has at least the token's bytes.
+    tokenBytesMax: vocabulary.tokens.reduce(
+      (most, text) => Math.max(most, Buffer.byteLength(text)),
+      1,
+    ),
     bosId: vocabulary.bosId,
     eosId: vocabulary.eosId,
     endIds: vocabulary.endIds,

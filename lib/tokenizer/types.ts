@@ -1,6 +1,8 @@
 /** Text to token ids and back; one per model. */
 export interface Tokenizer {
   readonly vocabSize: number;
+  /** No token stands for more bytes of text than these. */
+  readonly tokenBytesMax: number;
   readonly bosId: number | undefined;
   readonly eosId: number | undefined;
   /** Tokens that end generation: eos, eot, eom and their kin. */

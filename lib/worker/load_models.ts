@@ -1,8 +1,8 @@
 import {
   blockTokens,
   createEngine,
+  engineSize,
   isUnchanged,
-  memoryNeeded,
   type Native,
   openModel,
 } from "../engine/mod.ts";
@@ -65,9 +65,8 @@ export function prepareModel(
   return {
     identity: {
       fingerprint: file.fingerprint,
-      contextLength: file.graph.contextLength,
       blockTokens,
-      ...memoryNeeded(options, file),
+      ...engineSize(options, file),
     },
     async start() {
       // The mesh knows its blocks by the fingerprint, so another content is another model.

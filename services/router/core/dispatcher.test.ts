@@ -303,7 +303,7 @@ test("a replay passes a full queue, goes before newcomers and outlasts the hold"
   await rejects(second, { message: "deadline" });
   void dispatcher.acquire(request(), forever);
   put("a");
-  equal((await first).decode.record.workerId, "a");
+  equal((await first).worker.record.workerId, "a");
   equal(dispatcher.heldCount("demo"), 1);
 });
 
@@ -334,7 +334,7 @@ test("a request that a worker can take at once does not queue behind one that no
   await dispatcher.acquire(request(20, 500), forever);
   void dispatcher.acquire(request(20, 500), forever);
   const short = await dispatcher.acquire(request(20, 50), forever);
-  deepEqual([short.decode.record.workerId, short.heldMs], ["short", 0]);
+  deepEqual([short.worker.record.workerId, short.heldMs], ["short", 0]);
   equal(dispatcher.heldCount("demo"), 1);
 });
 
@@ -359,13 +359,13 @@ test("the end of a sequence lets go on who came first, of whatever model", async
 test("a call that works ends the distrust, and held requests go on at once", async () => {
   const { dispatcher, workers, put } = setUp();
   put("a");
-  const { decode } = await dispatcher.acquire(request(), forever);
-  workers.distrust(decode);
+  const { worker } = await dispatcher.acquire(request(), forever);
+  workers.distrust(worker);
   const held = dispatcher.acquire(request(), forever);
   equal(dispatcher.heldCount("demo"), 1);
-  workers.trust(decode);
+  workers.trust(worker);
   equal(dispatcher.heldCount("demo"), 0);
-  equal((await held).decode, decode);
+  equal((await held).worker, worker);
 });
 
 test("disposing ends the held requests as unavailable", async () => {

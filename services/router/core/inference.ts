@@ -100,8 +100,9 @@ export class Inference {
     return scope;
   }
 
-  /** Checks, templates and tokenizes. */
+  /** Checks, templates and tokenizes; a router that is full refuses without doing so. */
   prepare(input: GenerationInput, requestId: string): GenerationRequest {
+    this.#refuseWhenFull(1);
     const model = this.catalog.resolve(input.model);
     return withSpan({ tracer, name: "tokenize" }, (span) => {
       const contextLength = this.contextLength(model);
@@ -116,6 +117,7 @@ export class Inference {
 
   /** The same for embeddings. */
   prepareEmbedding(input: EmbeddingInput, requestId: string): EmbeddingRequest {
+    this.#refuseWhenFull(1);
     const model = this.catalog.resolve(input.model);
     return withSpan({ tracer, name: "tokenize" }, (span) => {
       const contextLength = this.contextLength(model, "embed");
@@ -233,6 +235,11 @@ export class Inference {
   }
 
   #admit(count: number): void {
+    this.#refuseWhenFull(count);
+    this.#sequenceCount += count;
+  }
+
+  #refuseWhenFull(count: number): void {
     const { sequencesMax } = this.#options;
     if (this.#sequenceCount + count > sequencesMax) {
       throw new RequestError(
@@ -241,7 +248,6 @@ export class Inference {
         { reason: "queue_full", retryAfterMs: 1_000 },
       );
     }
-    this.#sequenceCount += count;
   }
 }
 

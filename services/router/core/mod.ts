@@ -9,6 +9,6 @@ export {
   ModelCatalog,
   type ServedModel,
 } from "./model_catalog.ts";
-export { checkedIds, encodeChat } from "./prepare.ts";
+export { encodeChat, encodeIds, encodeText } from "./encode.ts";
 export { type RefusalReason, RequestError } from "./request_error.ts";
 export { RequestScope } from "./request_scope.ts";

@@ -18,7 +18,11 @@ export interface ServedModel {
 
 export type ChatEncoder = (
   messages: readonly ChatMessage[],
-  options: { addGenerationPrompt: boolean },
+  options: {
+    addGenerationPrompt: boolean;
+    /** Told what the template wrote before it is tokenized; may refuse it by throwing. */
+    checkText?: (text: string) => void;
+  },
 ) => Int32Array;
 
 /** A model of the bucket: usable, or why not yet. */

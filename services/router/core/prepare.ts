@@ -1,6 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { Code } from "../../../lib/errors/mesh_error.ts";
 import type { SamplingParams } from "../../../proto/gen/quetzal/v1/common.ts";
+import {
+  checkedIds,
+  type EncodeBounds,
+  encodeChat,
+  encodeIds,
+  encodeText,
+} from "./encode.ts";
 import type { GenerationRequest } from "./generation.ts";
 import type {
   GenerationInput,
@@ -23,7 +30,7 @@ export function prepare(
   options: PrepareOptions,
 ): GenerationRequest {
   const { requestId, model, contextLength } = options;
-  const promptIds = encodePrompt(input.prompt, model);
+  const promptIds = encodePrompt(input.prompt, options);
   return {
     requestId,
     operation: input.prompt.kind === "chat" ? "chat" : "textCompletion",
@@ -42,65 +49,35 @@ export function prepare(
   };
 }
 
-export function encodePrompt(
+function encodePrompt(
   prompt: PromptInput,
-  model: ServedModel,
+  { model, contextLength }: PrepareOptions,
 ): Int32Array {
-  const ids = promptIds(prompt, model);
+  const bounds = { contextLength, field: fieldOf(prompt) };
+  const ids = promptIds(prompt, model, bounds);
   if (ids.length === 0) {
     throw new RequestError(
       Code.invalidArgument,
       "Cannot continue an empty prompt",
-      {
-        field: fieldOf(prompt),
-        reason: "invalid_value",
-      },
+      { field: bounds.field, reason: "invalid_value" },
     );
   }
   return ids;
 }
 
-function promptIds(prompt: PromptInput, model: ServedModel): Int32Array {
+function promptIds(
+  prompt: PromptInput,
+  model: ServedModel,
+  bounds: EncodeBounds,
+): Int32Array {
   switch (prompt.kind) {
     case "text":
-      return model.tokenizer.encode(prompt.text);
+      return encodeText(prompt.text, model, bounds);
     case "ids":
-      return checkedIds(prompt.ids, model, "prompt");
+      return encodeIds(prompt.ids, model, bounds);
     case "chat":
-      return encodeChat(prompt.messages, model);
+      return encodeChat(prompt.messages, model, bounds);
   }
-}
-
-/** Ids of the vocabulary, or an error that names the first one outside. */
-export function checkedIds(
-  ids: readonly number[],
-  { name, tokenizer }: ServedModel,
-  field: string,
-): Int32Array {
-  const bad = ids.find((id) => id < 0 || id >= tokenizer.vocabSize);
-  if (bad === undefined) return Int32Array.from(ids);
-  throw new RequestError(
-    Code.invalidArgument,
-    `Cannot use token id ${bad}: "${name}" has ids 0..${
-      tokenizer.vocabSize - 1
-    }`,
-    { field, reason: "invalid_value" },
-  );
-}
-
-export function encodeChat(
-  messages: Extract<PromptInput, { kind: "chat" }>["messages"],
-  { name, encodeChat }: ServedModel,
-  addGenerationPrompt = true,
-): Int32Array {
-  if (encodeChat === undefined) {
-    throw new RequestError(
-      Code.invalidArgument,
-      `Cannot chat with "${name}": its file has no chat template, use a plain prompt`,
-      { field: "messages" },
-    );
-  }
-  return encodeChat(messages, { addGenerationPrompt });
 }
 
 function samplingParams(

@@ -4,8 +4,9 @@ import type {
   EmbeddingRequest,
   NamedPrompt,
 } from "./embedding.ts";
+import { checkedIds, encodeText } from "./encode.ts";
 import type { ServedModel } from "./model_catalog.ts";
-import { checkedIds, type PrepareOptions } from "./prepare.ts";
+import type { PrepareOptions } from "./prepare.ts";
 import { RequestError } from "./request_error.ts";
 
 /** Tokenize and fit: from checked fields to ids. */
@@ -43,7 +44,7 @@ function encode(
   { model, contextLength }: PrepareOptions,
 ): Int32Array {
   const ids = prompt.kind === "text"
-    ? model.tokenizer.encode(prompt.text)
+    ? encodeText(prompt.text, model, { contextLength, field })
     : checkedIds(prompt.ids, model, field);
   if (ids.length === 0) {
     throw new RequestError(

@@ -21,7 +21,8 @@ import {
 import {
   type AnswerDelta,
   check,
-  checkedIds,
+  encodeIds,
+  encodeText,
   type Inference,
   RequestScope,
   text,
@@ -146,15 +147,22 @@ function tokenize(
   { model, text: raw, addSpecial }: TokenizeRequest,
 ) {
   const served = inference.catalog.resolve(model);
-  const ids = served.tokenizer.encode(check(text, raw), {
+  const contextLength = inference.contextLength(served);
+  const ids = encodeText(check(text, raw), served, {
     addSpecial: addSpecial ?? true,
+    contextLength,
+    field: "text",
   });
-  return { ids: [...ids], contextLength: inference.contextLength(served) };
+  return { ids: [...ids], contextLength };
 }
 
 function detokenize(inference: Inference, { model, ids }: DetokenizeRequest) {
   const served = inference.catalog.resolve(model);
-  return { text: served.tokenizer.decode(checkedIds(ids, served, "ids")) };
+  const checked = encodeIds(ids, served, {
+    contextLength: inference.contextLength(served),
+    field: "ids",
+  });
+  return { text: served.tokenizer.decode(checked) };
 }
 
 function listModels(inference: Inference): ListModelsResponse {

@@ -1,5 +1,12 @@
 import { z } from "zod";
-import { check, checkedIds, encodeChat, text, tokenIds } from "../core/mod.ts";
+import {
+  check,
+  encodeChat,
+  encodeIds,
+  encodeText,
+  text,
+  tokenIds,
+} from "../core/mod.ts";
 import { chatMessages } from "./chat_schema.ts";
 import type { Exchange } from "./exchange.ts";
 import type { HttpOptions } from "./http_options.ts";
@@ -35,15 +42,22 @@ export async function tokenize(
     : undefined;
   const plain = chat === undefined ? check(tokenizeText, raw) : undefined;
   const served = inference.catalog.resolve((chat ?? plain)!.model);
+  const contextLength = inference.contextLength(served);
   const ids = chat !== undefined
-    ? encodeChat(chat.messages, served, chat.add_generation_prompt ?? true)
-    : served.tokenizer.encode(plain!.prompt, {
+    ? encodeChat(chat.messages, served, {
+      addGenerationPrompt: chat.add_generation_prompt ?? true,
+      contextLength,
+      field: "messages",
+    })
+    : encodeText(plain!.prompt, served, {
       addSpecial: plain!.add_special_tokens ?? true,
+      contextLength,
+      field: "prompt",
     });
   const tokens = [...ids];
   return exchange.json({
     count: tokens.length,
-    max_model_len: inference.contextLength(served),
+    max_model_len: contextLength,
     tokens,
     token_strs: (chat ?? plain)!.return_token_strs
       ? tokens.map((id) => served.tokenizer.decode([id], { special: true }))
@@ -54,11 +68,14 @@ export async function tokenize(
 /** `POST /detokenize` */
 export async function detokenize(
   exchange: Exchange,
-  options: HttpOptions,
+  { inference, body: limits }: HttpOptions,
 ): Promise<Response> {
-  const raw = await readJson(exchange.env.incoming, options.body);
+  const raw = await readJson(exchange.env.incoming, limits);
   const body = check(detokenizeBody, raw);
-  const served = options.inference.catalog.resolve(body.model);
-  const ids = checkedIds(body.tokens, served, "tokens");
+  const served = inference.catalog.resolve(body.model);
+  const ids = encodeIds(body.tokens, served, {
+    contextLength: inference.contextLength(served),
+    field: "tokens",
+  });
   return exchange.json({ prompt: served.tokenizer.decode(ids) });
 }

@@ -255,6 +255,47 @@ test("a request too long for the context names both lengths", async () => {
   );
 });
 
+const longText = "Once upon a time ".repeat(10_000);
+const longIds = Array(2_000).fill(300);
+
+const tooLong: readonly (readonly [
+  path: string,
+  body: object,
+  param: string,
+  found: RegExp,
+])[] = [
+  [
+    "/v1/chat/completions",
+    { messages: [{ role: "user", content: longText }] },
+    "messages",
+    /bytes of text/,
+  ],
+  ["/v1/completions", { prompt: longText }, "prompt", /170000 bytes of text/],
+  ["/v1/completions", { prompt: longIds }, "prompt", /2000 token ids/],
+  ["/tokenize", { prompt: longText }, "prompt", /170000 bytes of text/],
+  [
+    "/tokenize",
+    { messages: [{ role: "user", content: longText }] },
+    "messages",
+    /bytes of text/,
+  ],
+  ["/detokenize", { tokens: longIds }, "tokens", /2000 token ids/],
+];
+
+for (const [path, body, param, found] of tooLong) {
+  test(`${path} refuses ${param} that cannot fit before tokenizing: ${found}`, async () => {
+    const response = await mesh.post(path, { model: "demo", ...body });
+    const { error } = await response.json();
+    deepEqual([response.status, error.param, error.code], [
+      400,
+      param,
+      "context_length_exceeded",
+    ]);
+    ok(found.test(error.message), error.message);
+    ok(/context length is 1024 tokens/.test(error.message), error.message);
+  });
+}
+
 test("fields that ask for nothing are accepted", async () => {
   const response = await mesh.post("/v1/chat/completions", {
     ...chat,

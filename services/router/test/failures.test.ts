@@ -300,6 +300,20 @@ test("a full hold queue: 429 with Retry-After, those held are served", async () 
   for (const answer of await Promise.all(held)) equal(answer.status, 200);
 });
 
+test("a router that is full refuses before it looks at the prompt", async () => {
+  await start({ sequencesMax: 1 });
+  const worker = await mesh.worker({ script: () => 300, tokenMs: 5 });
+  const running = mesh.post(path, chat);
+  await waitFor(() => worker.running === 1, { what: "a sequence" });
+  const content = "far too long ".repeat(20_000);
+  const refused = await mesh.post(path, {
+    ...chat,
+    messages: [{ role: "user", content }],
+  });
+  equal(refused.status, 429);
+  equal((await running).status, 200);
+});
+
 test("a request's deadline ends it with 504 while it generates", async () => {
   await start({ requestMs: 300 });
   const worker = await mesh.worker({ script: () => 300, tokenMs: 10 });

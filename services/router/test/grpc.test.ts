@@ -275,6 +275,22 @@ test("Tokenize, Detokenize and ListModels", async () => {
   );
 });
 
+test("Generate, Tokenize and Detokenize refuse what cannot fit before they tokenize it", async () => {
+  const text = "Once upon a time ".repeat(10_000);
+  const [event] = await all({ input: { $case: "prompt", value: text } });
+  ok(event.$case === "error");
+  ok(/170000 bytes of text/.test(event.value.message), event.value.message);
+  await rejects(
+    callUnary(client.tokenize.bind(client), { model: "demo", text }),
+    { code: Code.invalidArgument, message: /170000 bytes of text/ },
+  );
+  const ids = Array(2_000).fill(300);
+  await rejects(
+    callUnary(client.detokenize.bind(client), { model: "demo", ids }),
+    { code: Code.invalidArgument, message: /2000 token ids/ },
+  );
+});
+
 const tensor = { name: "text_input", datatype: "BYTES", shape: [1n] };
 const typed = [{
   ...tensor,

@@ -1,13 +1,13 @@
 /** KV through memory that both workers share: with every fault, the tokens stay the same. */
 import { deepEqual, equal, ok } from "node:assert/strict";
-import { readdirSync, utimesSync, writeFileSync } from "node:fs";
+import { readdirSync, readlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "vitest";
 import {
   SharedFiles,
   type SharedTarget,
 } from "../../../lib/kv_transport/mod.ts";
-import { tempDir } from "../../../lib/testing/mod.ts";
+import { tempDir, waitFor } from "../../../lib/testing/mod.ts";
 import { FakeEngine } from "../../../lib/worker/testing/fake_engine.ts";
 import {
   generate,
@@ -92,6 +92,32 @@ test("blocks go through the file, which has no name any more", async () => {
   equal(files.count, 1);
   deepEqual(pair.observer.failures, []);
 });
+
+test("a worker that is not asked any more holds no file open", async () => {
+  const pair = await start({
+    transport: { shared: { folder, bytes: 1 << 16 }, idleMs: 300 },
+  });
+  await ask(pair);
+  equal(openFiles(), 2, "one at each end");
+  await waitFor(() => openFiles() === 1, { what: "the reader's end closed" });
+  const before = files.blocks;
+  await ask(pair);
+  ok(files.blocks > before, "the next prompt goes through a new file");
+  deepEqual(pair.observer.failures, []);
+});
+
+/** Descriptors of shared files that this process, which is both workers, has now. */
+function openFiles(): number {
+  const links = readdirSync("/proc/self/fd").map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      // Closed since it was listed.
+      return "";
+    }
+  });
+  return links.filter((path) => path.startsWith(folder)).length;
+}
 
 test("many prompts at once share the file without harm, and those without room go by the network", async () => {
   const pair = await start({
