@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import type { StoreState } from "../../services/dashboard/api_types.ts";
 import { type Mesh, startMesh } from "../mesh/start_mesh.ts";
-import { meshGenerator } from "./generator.ts";
+import { meshGenerator } from "./mesh_generator.ts";
 import { cpuSeconds } from "./process_figures.ts";
 import { type Spread, spread } from "./sample.ts";
 import { type Answers, timeAnswers } from "./timing.ts";
