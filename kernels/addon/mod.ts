@@ -27,6 +27,7 @@ interface Addon {
   loadModel(spec: NativeModelSpec): Promise<LoadedModel>;
   step(handle: unknown, batch: Batch): Promise<StepOutput>;
   closeModel(handle: unknown): Promise<void>;
+  storePacked(handle: unknown): Promise<boolean>;
   sleepModel(handle: unknown): Promise<void>;
   wakeModel(handle: unknown): Promise<void>;
   cudaSetup(setup: { library: string; fatbin: string }): void;
@@ -41,6 +42,9 @@ interface LoadedModel {
   readonly kvPieceBytes: number;
   readonly kvBlockBytes: number;
   readonly weightBytes: number;
+  readonly isMapped: boolean;
+  /** Empty: none. */
+  readonly packedProblem: string;
 }
 
 /** Loads the addon; throws an `Error` that says how to build it when it is missing. */
@@ -86,6 +90,8 @@ class AddonModel implements NativeModel {
   readonly kv: Uint8Array;
   readonly kvBlockBytes: number;
   readonly weightBytes: number;
+  readonly isMapped: boolean;
+  readonly packedProblem: string;
   readonly chainsSteps: boolean;
   fault: string | undefined;
   readonly #addon: Addon;
@@ -106,6 +112,8 @@ class AddonModel implements NativeModel {
     this.kvBlockBytes = loaded.kvBlockBytes;
     this.#blocksPerPiece = loaded.kvPieceBytes / loaded.kvBlockBytes;
     this.weightBytes = loaded.weightBytes;
+    this.isMapped = loaded.isMapped;
+    this.packedProblem = loaded.packedProblem;
   }
 
   kvBlock(blockId: number): Uint8Array {
@@ -124,6 +132,11 @@ class AddonModel implements NativeModel {
       if (lostDevice.test(message)) this.fault = message;
       throw reason;
     }
+  }
+
+  async storePacked(): Promise<boolean> {
+    if (this.#closing) return false;
+    return await this.#addon.storePacked(this.#handle);
   }
 
   sleep(): Promise<void> {
