@@ -57,6 +57,7 @@ export function prepareModel(
     rowsMax: config.batchTokens,
     runningMax: config.runningMax,
     waitingMax: config.waitingMax,
+    packedCache: config.packedCache,
     onWarning: (message: string, cause: unknown) =>
       warn(message, { model: name, cause: String(cause) }),
   };
