@@ -110,6 +110,17 @@ napi_value closeModel(napi_env env, napi_callback_info info) {
   });
 }
 
+napi_value storePacked(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!readCall(env, info, 1, call)) return nullptr;
+  return promised(env, [&](napi_deferred deferred) -> Status {
+    Driver* driver = nullptr;
+    QUETZAL_TRY(driverOf(env, call.args[0], driver));
+    driver->storePacked(deferred);
+    return {};
+  });
+}
+
 napi_value sleepOrWake(napi_env env, napi_callback_info info, bool isWake) {
   Call call;
   if (!readCall(env, info, 1, call)) return nullptr;
@@ -179,6 +190,7 @@ extern "C" NAPI_EXTERN napi_value napi_register_module_v1(napi_env env, napi_val
   const bool isDefined = define(env, exports, "loadModel", loadModel) &&
       define(env, exports, "step", step) && define(env, exports, "closeModel", closeModel) &&
       define(env, exports, "crc32c", checksum) && defineIsas(env, exports) &&
+      define(env, exports, "storePacked", storePacked) &&
       define(env, exports, "sleepModel", sleepModel) && define(env, exports, "wakeModel", wakeModel) &&
       defineCuda(env, exports);
   if (!isDefined) napi_throw_error(env, nullptr, "Cannot set up native code");

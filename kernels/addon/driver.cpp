@@ -55,6 +55,13 @@ void Driver::sleep(napi_deferred deferred, bool isWake) {
   post(std::move(task), true);
 }
 
+void Driver::storePacked(napi_deferred deferred) {
+  auto task = std::make_unique<Task>();
+  task->kind = Task::Kind::store;
+  task->deferred = deferred;
+  post(std::move(task), false);
+}
+
 void Driver::post(std::unique_ptr<Task> task, bool keepsAlive) {
   {
     const std::lock_guard lock(mutex_);
@@ -120,11 +127,25 @@ bool Driver::mayWait() const {
 bool Driver::take(std::unique_ptr<Task> task) {
   if (task->kind == Task::Kind::step && model_->cuda()) return launch(std::move(task));
   if (!landAll()) return false;
+  if (task->kind == Task::Kind::store) {
+    store(std::move(task));
+    return true;
+  }
   perform(*task);
   const bool isLast = task->kind == Task::Kind::close ||
       (task->kind == Task::Kind::load && !task->status.isOk());
   if (isLast) model_.reset();
   return deliver(std::move(task)) && !isLast;
+}
+
+/// The model's writer answers from its own thread, at the latest when the model ends.
+void Driver::store(std::unique_ptr<Task> task) {
+  Task* answer = task.release();
+  model_->storePacked([this, answer](Status status, bool isWritten) {
+    answer->status = std::move(status);
+    answer->isStored = isWritten;
+    deliver(std::unique_ptr<Task>(answer));
+  });
 }
 
 bool Driver::launch(std::unique_ptr<Task> task) {
@@ -183,7 +204,8 @@ void Driver::onReport(napi_env env, napi_value, void* context, void* data) {
 }
 
 void Driver::report(Task& task) {
-  const bool keptAlive = task.deferred != nullptr;
+  // A process does not live on for a file that is written in the background.
+  const bool keptAlive = task.deferred != nullptr && task.kind != Task::Kind::store;
   switch (task.kind) {
     case Task::Kind::load: reportLoad(task); break;
     case Task::Kind::step: reportStep(task); break;
@@ -192,6 +214,12 @@ void Driver::report(Task& task) {
       napi_value nothing;
       napi_get_undefined(env_, &nothing);
       settle(task, nothing);
+      break;
+    }
+    case Task::Kind::store: {
+      napi_value isStored;
+      napi_get_boolean(env_, task.isStored, &isStored);
+      settle(task, isStored);
       break;
     }
     case Task::Kind::close: {
@@ -226,6 +254,15 @@ void dropHandle(napi_env, void* data, void*) {
 
 void dropKv(napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<void>*>(hint); }
 
+bool setPacked(napi_env env, napi_value object, const Model& model) {
+  napi_value isMapped, problem;
+  const std::string& text = model.packedProblem();
+  return napi_get_boolean(env, model.isMapped(), &isMapped) == napi_ok &&
+      napi_create_string_utf8(env, text.data(), text.size(), &problem) == napi_ok &&
+      napi_set_named_property(env, object, "isMapped", isMapped) == napi_ok &&
+      napi_set_named_property(env, object, "packedProblem", problem) == napi_ok;
+}
+
 bool setNumber(napi_env env, napi_value object, const char* name, double number) {
   napi_value value;
   return napi_create_double(env, number, &value) == napi_ok &&
@@ -249,7 +286,8 @@ void Driver::reportLoad(Task& task) {
   isMade = isMade && napi_set_named_property(env_, result, "handle", handle) == napi_ok &&
       setNumber(env_, result, "kvBlockBytes",
                 static_cast<double>(model_->spec().kv.blockBytes())) &&
-      setNumber(env_, result, "weightBytes", static_cast<double>(model_->weightBytes()));
+      setNumber(env_, result, "weightBytes", static_cast<double>(model_->weightBytes())) &&
+      setPacked(env_, result, *model_);
   if (!isMade) {
     js::dropException(env_);
     task.status = {"Cannot load model: the JavaScript runtime refused the KV pool's memory"};

@@ -20,13 +20,14 @@
 namespace quetzal {
 
 struct Task {
-  enum class Kind { load, step, close, sleep, wake };
+  enum class Kind { load, step, close, sleep, wake, store };
   Kind kind;
   napi_deferred deferred = nullptr;  // null: nobody waits
   napi_ref logits = nullptr;         // Float32Array to fill
   StepInput input = {};
   StepResult result = {};
   Status status = {};
+  bool isStored = false;
 };
 
 class Driver : public std::enable_shared_from_this<Driver> {
@@ -39,6 +40,8 @@ class Driver : public std::enable_shared_from_this<Driver> {
   void close(napi_deferred deferred);
   /// Of a model on a GPU: its weights go to host memory, or come back.
   void sleep(napi_deferred deferred, bool isWake);
+  /// Packed weights to their file, beside the steps; answers whether they are there now.
+  void storePacked(napi_deferred deferred);
   bool isClosed() const { return isClosed_; }
   /// Only of a loaded model that is not closed.
   const Model& model() const { return *model_; }
@@ -52,6 +55,7 @@ class Driver : public std::enable_shared_from_this<Driver> {
   void loop();
   bool take(std::unique_ptr<Task> task);
   void perform(Task& task);
+  void store(std::unique_ptr<Task> task);
   bool launch(std::unique_ptr<Task> task);
   bool land();
   bool landAll();

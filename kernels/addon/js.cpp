@@ -102,6 +102,19 @@ Status kvType(napi_env env, napi_value kv, KvType& type) {
   return failure("Cannot load model: kv.type must be f16 or q8_0, is \"%.40s\"", name.c_str());
 }
 
+/// Absent: packed weights are kept nowhere.
+Status packedSpec(napi_env env, napi_value object, PackedSpec& packed) {
+  napi_value value;
+  napi_valuetype kind = napi_undefined;
+  QUETZAL_TRY(property(env, object, "packed", value));
+  if (napi_typeof(env, value, &kind) == napi_ok && kind == napi_undefined) return {};
+  QUETZAL_TRY(string(env, value, "path", packed.path));
+  QUETZAL_TRY(string(env, value, "source", packed.source));
+  if (packed.source.size() < 64) return {};
+  return failure("Cannot load model: packed.source needs at most 63 bytes, found %zu",
+                 packed.source.size());
+}
+
 }  // namespace
 
 Status property(napi_env env, napi_value object, const char* name, napi_value& value) {
@@ -163,6 +176,7 @@ Status floatView(napi_env env, napi_value value, const char* name, float*& data,
 Status modelSpec(napi_env env, napi_value object, ModelSpec& spec) {
   napi_value kv;
   QUETZAL_TRY(string(env, object, "path", spec.path));
+  QUETZAL_TRY(packedSpec(env, object, spec.packed));
   QUETZAL_TRY(string(env, object, "isa", spec.isa));
   QUETZAL_TRY(integer(env, object, "threads", spec.threads));
   QUETZAL_TRY(integer(env, object, "rowsMax", spec.rowsMax));

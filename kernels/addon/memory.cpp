@@ -5,9 +5,6 @@
 #include <utility>
 
 namespace quetzal {
-namespace {
-constexpr uint64_t hugePage = 2 << 20;
-}
 
 Memory::Memory(uint64_t bytes) {
   const bool isBig = bytes >= hugePage;
@@ -29,6 +26,17 @@ Memory::Memory(uint64_t bytes) {
   data_ = begin;
   bytes_ = bytes;
   mapped_ = isBig ? size - hugePage : size;
+}
+
+Memory Memory::ofFile(int fd, uint64_t offset, uint64_t bytes) {
+  Memory memory;
+  void* base = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(offset));
+  if (base == MAP_FAILED) return memory;
+  // Page caches of some file systems have huge pages, too.
+  madvise(base, bytes, MADV_HUGEPAGE);
+  memory.data_ = static_cast<uint8_t*>(base);
+  memory.bytes_ = memory.mapped_ = bytes;
+  return memory;
 }
 
 Memory::~Memory() {

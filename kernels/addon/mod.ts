@@ -28,6 +28,7 @@ interface Addon {
   loadModel(spec: NativeModelSpec): Promise<LoadedModel>;
   step(handle: unknown, batch: Batch): Promise<StepOutput>;
   closeModel(handle: unknown): Promise<void>;
+  storePacked(handle: unknown): Promise<boolean>;
   sleepModel(handle: unknown): Promise<void>;
   wakeModel(handle: unknown): Promise<void>;
   cudaSetup(
@@ -44,6 +45,9 @@ interface LoadedModel {
   readonly kvPieceBytes: number;
   readonly kvBlockBytes: number;
   readonly weightBytes: number;
+  readonly isMapped: boolean;
+  /** Empty: none. */
+  readonly packedProblem: string;
 }
 
 /** Loads the addon; throws an `Error` that says how to build it when it is missing. */
@@ -90,6 +94,8 @@ class AddonModel implements NativeModel {
   readonly kv: Uint8Array;
   readonly kvBlockBytes: number;
   readonly weightBytes: number;
+  readonly isMapped: boolean;
+  readonly packedProblem: string;
   readonly chainsSteps: boolean;
   fault: string | undefined;
   readonly #addon: Addon;
@@ -110,6 +116,8 @@ class AddonModel implements NativeModel {
     this.kvBlockBytes = loaded.kvBlockBytes;
     this.#blocksPerPiece = loaded.kvPieceBytes / loaded.kvBlockBytes;
     this.weightBytes = loaded.weightBytes;
+    this.isMapped = loaded.isMapped;
+    this.packedProblem = loaded.packedProblem;
   }
 
   kvBlock(blockId: number): Uint8Array {
@@ -126,6 +134,11 @@ class AddonModel implements NativeModel {
     } catch (reason) {
       throw this.#noted(reason);
     }
+  }
+
+  async storePacked(): Promise<boolean> {
+    if (this.#closing) return false;
+    return await this.#addon.storePacked(this.#handle);
   }
 
   async sleep(): Promise<void> {

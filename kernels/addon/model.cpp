@@ -4,9 +4,15 @@
 #include <new>
 #include <system_error>
 
-#include "weights.h"
+#include "packed_file.h"
 
 namespace quetzal {
+
+Model::Model(ModelSpec spec) : spec_(std::move(spec)) {}
+
+Model::~Model() {
+  if (kv_) kv_->drop();
+}
 
 Status Model::load() {
   QUETZAL_TRY(checkShapes(spec_));
@@ -40,14 +46,39 @@ Status Model::load() {
 
 Status Model::readWeights() {
   weights_.resize(spec_.weights.size());
-  WeightReader reader(spec_, plan_, *table_, weights_);
-  const uint64_t bytes = reader.place();
-  weightMemory_ = Memory(bytes);
+  const OpenFile file(spec_.path.c_str());
+  QUETZAL_TRY(checkFile(spec_, file));
+  const FileStamp stamp = file.stamp();
+  const WeightPlaces places = placeWeights(spec_, plan_, *table_);
+  if (!spec_.packed.path.empty()) {
+    packedHead_ = packedHead(spec_, plan_, *table_, places, stamp);
+    packedProblem_ = mapPacked(spec_.packed.path, packedHead_, places.bytes, spec_.threads,
+                               weightMemory_).message;
+    isMapped_ = weightMemory_.data() != nullptr;
+  }
+  if (!isMapped_) QUETZAL_TRY(packWeights(file, places));
+  // A file that changed meanwhile gives weights of no file at all.
+  if (!(file.stamp() == stamp)) packedHead_.clear();
+  assignWeights(spec_, places, weightMemory_.data(), weights_);
+  return {};
+}
+
+Status Model::packWeights(const OpenFile& file, const WeightPlaces& places) {
+  weightMemory_ = Memory(places.bytes);
   if (!weightMemory_.data()) {
     return failure("Cannot load model: needs %llu bytes for weights, the system has no more",
-                   static_cast<unsigned long long>(bytes));
+                   static_cast<unsigned long long>(places.bytes));
   }
-  return reader.read(weightMemory_.data());
+  return WeightReader(spec_, plan_, *table_, places).read(file, weightMemory_.data());
+}
+
+void Model::storePacked(std::function<void(Status, bool)> done) {
+  if (packedHead_.empty() || isMapped_ || writer_) return done({}, false);
+  try {
+    writer_ = std::make_unique<PackedWriter>(spec_.packed.path, packedHead_, weightMemory_, done);
+  } catch (const std::exception& problem) {
+    done(failure("Cannot write %.300s: %s", spec_.packed.path.c_str(), problem.what()), false);
+  }
 }
 
 Status Model::allocate() {

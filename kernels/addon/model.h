@@ -1,5 +1,6 @@
 // A loaded model: weights, KV pool, activations, threads.
 #pragma once
+#include <functional>
 #include <memory>
 
 #include "batch.h"
@@ -8,6 +9,10 @@
 #include "pool.h"
 
 namespace quetzal {
+
+class PackedWriter;
+struct OpenFile;
+struct WeightPlaces;
 
 struct StepResult {
   std::vector<int32_t> tokens, topIds;
@@ -28,11 +33,9 @@ struct LoadedWeight {
 
 class Model {
  public:
-  explicit Model(ModelSpec spec) : spec_(std::move(spec)) {}
+  explicit Model(ModelSpec spec);
   /// The KV pool's pages go back even if JavaScript still knows the buffer.
-  ~Model() {
-    if (kv_) kv_->drop();
-  }
+  ~Model();
 
   /// Checks the spec, reads the file, allocates. Runs off the JavaScript thread.
   Status load();
@@ -40,6 +43,14 @@ class Model {
   Status step(const StepInput& input, bool wantsLogits, StepResult& result);
   /// Of a model on a GPU: the first half of a step; `cuda()->finish()` is the other.
   Status beginStep(const StepInput& input, bool wantsLogits, StepResult& result);
+
+  /// Writes the packed weights to the file of the spec, beside the steps; `done` as for
+  /// PackedWriter.
+  void storePacked(std::function<void(Status, bool)> done);
+  /// The weights are those of a file of packed weights.
+  bool isMapped() const { return isMapped_; }
+  /// Why a file of packed weights that is there was not used.
+  const std::string& packedProblem() const { return packedProblem_; }
 
   const ModelSpec& spec() const { return spec_; }
   const Plan& plan() const { return plan_; }
@@ -59,17 +70,23 @@ class Model {
 
  private:
   Status readWeights();
+  Status packWeights(const OpenFile& file, const WeightPlaces& places);
   Status allocate();
 
   ModelSpec spec_;
   Plan plan_;
   const KernelTable* table_ = nullptr;
   std::vector<LoadedWeight> weights_;
+  /// Of the file that may be written; empty: not for these weights.
+  std::vector<uint8_t> packedHead_;
+  std::string packedProblem_;
+  bool isMapped_ = false;
   Memory weightMemory_, arena_, quantized_, ropes_, scratch_;
   int64_t scratchBytes_ = 0;
   std::shared_ptr<Memory> kv_;
   std::unique_ptr<Pool> pool_;
   std::unique_ptr<cuda::CudaModel> cuda_;
+  std::unique_ptr<PackedWriter> writer_;  // reads the weights: goes first
 };
 
 /// What this machine can run, slowest first.

@@ -29,8 +29,15 @@ struct KvShape {
   }
 };
 
+/// Where packed weights are kept from one load to the next.
+struct PackedSpec {
+  std::string path;    // empty: nowhere
+  std::string source;  // what the caller knows the model file by, up to 63 bytes
+};
+
 struct ModelSpec {
   std::string path;
+  PackedSpec packed;
   std::string isa;
   int64_t threads;
   std::vector<WeightSpec> weights;

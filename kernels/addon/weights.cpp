@@ -28,6 +28,13 @@ OpenFile::~OpenFile() {
   if (fd >= 0) close(fd);
 }
 
+FileStamp OpenFile::stamp() const {
+  struct stat info;
+  if (fstat(fd, &info) != 0) return {};
+  return {static_cast<uint64_t>(info.st_size),
+          info.st_mtim.tv_sec * int64_t{1'000'000'000} + info.st_mtim.tv_nsec, info.st_ino};
+}
+
 Status checkFile(const ModelSpec& spec, const OpenFile& file) {
   if (file.fd < 0) {
     return failure("Cannot load model %.300s: %s", spec.path.c_str(), strerror(errno));
@@ -42,60 +49,74 @@ Status checkFile(const ModelSpec& spec, const OpenFile& file) {
   return {};
 }
 
-uint64_t WeightReader::place() {
-  uint64_t total = 0;
-  for (size_t id = 0; id < spec_.weights.size(); ++id) {
-    const WeightSpec& weight = spec_.weights[id];
+WeightPlaces placeWeights(const ModelSpec& spec, const Plan& plan, const KernelTable& table) {
+  WeightPlaces places;
+  for (size_t id = 0; id < spec.weights.size(); ++id) {
+    const WeightSpec& weight = spec.weights[id];
     const auto type = static_cast<WeightType>(weight.type);
-    matrixAt_.push_back(total);
-    if (plan_.usedAsMatrix[id]) total += aligned(table_.packedBytes(type, weight.rows, weight.cols));
-    vectorAt_.push_back(total);
-    if (plan_.usedAsVector[id]) total += aligned(weight.cols * 4);
-    // Whole panels per job, about a megabyte each.
-    const int64_t fit = std::max<int64_t>(readBytes / rowBytes(type, weight.cols), 1);
-    const int64_t rows = (fit + table_.panelRows - 1) / table_.panelRows * table_.panelRows;
-    if (!plan_.usedAsMatrix[id] && !plan_.usedAsVector[id]) continue;
-    for (int64_t row = 0; row < weight.rows; row += rows) {
-      jobs_.push_back({static_cast<int32_t>(id), row, std::min(rows, weight.rows - row)});
+    places.matrixAt.push_back(places.bytes);
+    if (plan.usedAsMatrix[id]) {
+      places.bytes += aligned(table.packedBytes(type, weight.rows, weight.cols));
     }
+    places.vectorAt.push_back(places.bytes);
+    if (plan.usedAsVector[id]) places.bytes += aligned(weight.cols * 4);
   }
-  return total;
+  return places;
 }
 
-Status WeightReader::read(uint8_t* memory) {
-  const OpenFile file(spec_.path.c_str());
-  QUETZAL_TRY(checkFile(spec_, file));
+void assignWeights(const ModelSpec& spec, const WeightPlaces& places, const uint8_t* memory,
+                   std::vector<LoadedWeight>& weights) {
+  for (size_t id = 0; id < weights.size(); ++id) {
+    const WeightSpec& weight = spec.weights[id];
+    weights[id].matrix = {memory + places.matrixAt[id], static_cast<WeightType>(weight.type),
+                          weight.rows, weight.cols};
+    weights[id].vector = reinterpret_cast<const float*>(memory + places.vectorAt[id]);
+  }
+}
+
+void onLoadThreads(int64_t threads, const std::function<void()>& work) {
   std::vector<std::thread> helpers;
   try {
-    for (int64_t i = 1; i < spec_.threads && i < static_cast<int64_t>(jobs_.size()); ++i) {
+    for (int64_t i = 1; i < threads; ++i) {
       helpers.emplace_back([&] {
         prepareThread("quetzal-load");
-        work(file, memory);
+        work();
       });
     }
   } catch (...) {
-    // Fewer helpers: the reading below goes on alone.
+    // Fewer helpers: the work below goes on with those that are there.
   }
-  work(file, memory);
+  work();
   for (std::thread& helper : helpers) helper.join();
-  for (size_t id = 0; id < weights_.size(); ++id) {
-    const WeightSpec& weight = spec_.weights[id];
-    weights_[id].matrix = {memory + matrixAt_[id], static_cast<WeightType>(weight.type),
-                           weight.rows, weight.cols};
-    weights_[id].vector = reinterpret_cast<const float*>(memory + vectorAt_[id]);
-  }
+}
+
+Status WeightReader::read(const OpenFile& file, uint8_t* memory) {
+  listJobs();
+  onLoadThreads(std::min<int64_t>(spec_.threads, jobs_.size()), [&] { work(file, memory); });
   return status_;
 }
 
-void WeightReader::work(const OpenFile& file, uint8_t* memory) {
-  std::vector<uint8_t> buffer;
-  for (size_t at = next_++; at < jobs_.size(); at = next_++) {
-    Status status;
-    try {
-      status = readJob(file, jobs_[at], buffer, memory);
-    } catch (const std::bad_alloc&) {
-      status = failure("Cannot load model: no memory for a read buffer");
+/// Whole panels per job, about a megabyte each: it stays in the cache until it is packed.
+void WeightReader::listJobs() {
+  for (size_t id = 0; id < spec_.weights.size(); ++id) {
+    if (!plan_.usedAsMatrix[id] && !plan_.usedAsVector[id]) continue;
+    const WeightSpec& weight = spec_.weights[id];
+    const int64_t bytes = rowBytes(static_cast<WeightType>(weight.type), weight.cols);
+    const int64_t fit = std::max<int64_t>(readBytes / bytes, 1);
+    const int64_t rows = (fit + table_.panelRows - 1) / table_.panelRows * table_.panelRows;
+    for (int64_t row = 0; row < weight.rows; row += rows) {
+      jobs_.push_back({static_cast<int32_t>(id), row, std::min(rows, weight.rows - row)});
+      jobBytesMax_ = std::max(jobBytesMax_, jobs_.back().rows * bytes);
     }
+  }
+}
+
+void WeightReader::work(const OpenFile& file, uint8_t* memory) {
+  // Not a vector: that would fill it with zeros first.
+  const std::unique_ptr<uint8_t[]> buffer(new (std::nothrow) uint8_t[jobBytesMax_]);
+  for (size_t at = next_++; at < jobs_.size(); at = next_++) {
+    Status status = buffer ? readJob(file, jobs_[at], buffer.get(), memory)
+                           : failure("Cannot load model: no memory for a read buffer");
     if (status.isOk()) continue;
     const std::lock_guard lock(mutex_);
     if (status_.isOk()) status_ = std::move(status);
@@ -103,15 +124,14 @@ void WeightReader::work(const OpenFile& file, uint8_t* memory) {
   }
 }
 
-Status WeightReader::readJob(const OpenFile& file, const ReadJob& job,
-                             std::vector<uint8_t>& buffer, uint8_t* memory) {
+Status WeightReader::readJob(const OpenFile& file, const ReadJob& job, uint8_t* buffer,
+                             uint8_t* memory) {
   const WeightSpec& weight = spec_.weights[job.weight];
   const auto type = static_cast<WeightType>(weight.type);
   const int64_t bytes = rowBytes(type, weight.cols), wanted = job.rows * bytes;
-  buffer.resize(wanted);
   int64_t done = 0;
   while (done < wanted) {
-    const ssize_t got = pread(file.fd, buffer.data() + done, wanted - done,
+    const ssize_t got = pread(file.fd, buffer + done, wanted - done,
                               weight.offset + job.rowBegin * bytes + done);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
@@ -122,11 +142,11 @@ Status WeightReader::readJob(const OpenFile& file, const ReadJob& job,
     done += got;
   }
   if (plan_.usedAsMatrix[job.weight]) {
-    table_.pack(type, weight.rows, weight.cols, job.rowBegin, job.rows, buffer.data(),
-                memory + matrixAt_[job.weight]);
+    table_.pack(type, weight.rows, weight.cols, job.rowBegin, job.rows, buffer,
+                memory + places_.matrixAt[job.weight]);
   }
   if (plan_.usedAsVector[job.weight]) {
-    fillVector(weight, buffer.data(), reinterpret_cast<float*>(memory + vectorAt_[job.weight]));
+    fillVector(weight, buffer, reinterpret_cast<float*>(memory + places_.vectorAt[job.weight]));
   }
   return {};
 }

@@ -25,6 +25,14 @@ namespace quetzal {
 
 constexpr int64_t panelWidth = 16;
 
+/// The name of this layout, for files that hold packed weights.
+constexpr const char* panelLayout = "panels16";
+
+/// Goes up by one with every change of a byte that packing writes, here, in packed.cpp,
+/// in ref/ or in where addon/weights.cpp places a weight: files of packed weights that
+/// carry another version are written anew. Forgotten, such files give wrong tokens.
+constexpr uint32_t packedLayoutVersion = 1;
+
 static inline int64_t panelsOf(int64_t rows) { return (rows + panelWidth - 1) / panelWidth; }
 
 struct PackedFormat {

@@ -133,6 +133,8 @@ enum class SampleStatus : int32_t {
 
 struct KernelTable {
   const char* name;
+  /// What `pack` makes of a weight: tables of one layout read each other's.
+  const char* layout;
   /// Rows of a weight that are packed and multiplied together.
   int64_t panelRows;
   int64_t (*packedBytes)(WeightType type, int64_t rows, int64_t cols);

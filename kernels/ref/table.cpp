@@ -3,7 +3,7 @@
 namespace quetzal {
 
 const KernelTable refTable = {
-    "ref",          1,         ref::packedBytes, ref::pack, ref::embed,
+    "ref",          "rows",    1,         ref::packedBytes, ref::pack, ref::embed,
     ref::rmsNorm,   ref::quantizeRows, ref::matmulScratchBytes, ref::matmul, ref::add, ref::siluMul,
     ref::rope,      ref::kvWrite, ref::attention, ref::sample,
 };

@@ -5,6 +5,7 @@ import type { GgufFile } from "../gguf/mod.ts";
 import { blockTokens } from "./block_hash.ts";
 import type { ModelFile } from "./model_file.ts";
 import { type Backend, chooseBackend, deviceKvBytes } from "./backend.ts";
+import type { PackedCache } from "./packed_cache.ts";
 import {
   type CudaDevice,
   type Isa,
@@ -53,6 +54,8 @@ export interface EngineOptions {
   readonly runningMax?: number;
   /** Most sequences that wait for blocks or a place; default 256. */
   readonly waitingMax?: number;
+  /** Where packed weights are kept for the next load; default: nowhere. */
+  readonly packedCache?: PackedCache | undefined;
   /** Clock in milliseconds; default `performance.now`. */
   readonly now?: () => number;
   /** Told about what went wrong without ending a sequence; default: nothing. */

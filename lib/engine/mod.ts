@@ -11,7 +11,8 @@ import {
   type EngineOptions,
 } from "./engine_options.ts";
 import { type ModelFile, openModel } from "./model_file.ts";
-import type { Native, NativeModel, Target } from "./native.ts";
+import type { Native, NativeModel, PackedSpec, Target } from "./native.ts";
+import { keepPacked, packedSpec } from "./packed_cache.ts";
 import type { Engine } from "./types.ts";
 
 export { blockHashes, blockTokens, HashChain } from "./block_hash.ts";
@@ -31,9 +32,16 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     native,
   );
   const limits = chooseLimits(options, model, device);
+  const onWarning = options.onWarning ?? (() => {});
+  const { packedCache: cache } = options;
+  const packed = cache && packedSpec(cache, model, target);
+  const loaded = await loadModel(native, { model, target, limits, packed });
+  if (cache && packed) {
+    void keepPacked(loaded, { cache, path: packed.path, onWarning });
+  }
   return new StepEngine({
     ...limits,
-    model: await loadModel(native, { model, target, limits }),
+    model: loaded,
     device,
     fingerprint: model.fingerprint,
     kvType: model.kvType,
@@ -42,7 +50,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     hiddenSize: model.graph.hiddenSize,
     layers: model.graph.kv.layers,
     now: options.now ?? (() => performance.now()),
-    onWarning: options.onWarning ?? (() => {}),
+    onWarning,
   });
 }
 
@@ -63,16 +71,18 @@ function readHeader({ path, gguf }: EngineOptions): GgufFile {
 
 async function loadModel(
   native: Native,
-  { model, target, limits }: {
+  { model, target, limits, packed }: {
     model: ModelFile;
     target: Target;
     limits: EngineLimits;
+    packed: PackedSpec | undefined;
   },
 ): Promise<NativeModel> {
   const { gguf, graph } = model;
   try {
     return await native.loadModel({
       path: gguf.path,
+      packed,
       isa: target,
       threads: limits.threads,
       weights: graph.weights,

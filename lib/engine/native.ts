@@ -70,8 +70,17 @@ export interface KvShape {
   readonly blocks: number;
 }
 
+/** A file that keeps packed weights from one load to the next. */
+export interface PackedSpec {
+  readonly path: string;
+  /** What the engine knows the model file by, up to 63 bytes. */
+  readonly source: string;
+}
+
 export interface NativeModelSpec {
   readonly path: string;
+  /** On a CPU: mapped in place of reading `path`, where it is there and fits. */
+  readonly packed?: PackedSpec | undefined;
   readonly isa: Target;
   /** Native threads that run a step, 1..256. */
   readonly threads: number;
@@ -170,6 +179,15 @@ export interface NativeModel {
   kvBlock?(blockId: number): Uint8Array;
   /** Bytes of weights in memory. */
   readonly weightBytes: number;
+  /** The weights are those of the file of packed weights, shared with all who map it. */
+  readonly isMapped?: boolean;
+  /** Why a file of packed weights that is there was not used; empty: none. */
+  readonly packedProblem?: string;
+  /**
+   * Writes the file of packed weights in the background, while steps run. Resolves with
+   * false where there is nothing to do: another process writes it, or `close` came first.
+   */
+  storePacked?(): Promise<boolean>;
   /**
    * Runs the program once. Steps run one after another; a bad batch rejects and
    * changes nothing.

@@ -1,5 +1,6 @@
 import { readSync } from "node:fs";
 import { Code, MeshError } from "../errors/mesh_error.ts";
+import type { StringList } from "./string_list.ts";
 import { decodeUtf8 } from "./utf8.ts";
 
 const windowBytesMin = 1 << 20;
@@ -95,6 +96,20 @@ export class FileCursor {
       throw this.error(field, "valid UTF-8", "bytes that are not");
     }
     return text;
+  }
+
+  /** The next strings, as many as the window holds and the list takes; one at least. */
+  stringsInto(list: StringList, field: string, bytesMax: number): void {
+    const bytes = this.count(field, bytesMax, "length limit of a string");
+    this.need(bytes, field);
+    // Length and text together in the window, which may hold more behind them.
+    this.#at -= 8;
+    const at = this.#at = this.#take(8 + bytes, field);
+    const taken = list.take(this.#window.subarray(at, this.#filled), bytesMax);
+    if (taken === undefined) {
+      throw this.error(field, "valid UTF-8", "bytes that are not");
+    }
+    this.#at += taken;
   }
 
   /** Fills `target` with the next bytes of the file. */

@@ -1,18 +1,24 @@
 import { Code, MeshError } from "../errors/mesh_error.ts";
+import { StringList } from "./string_list.ts";
 import type { GgufMetadata, GgufValue } from "./types.ts";
 
 /** Typed look-ups over the values of one file, or of a table made in memory. */
 export function createMetadata(
   path: string,
-  values: ReadonlyMap<string, GgufValue>,
+  values: ReadonlyMap<string, GgufValue | StringList>,
 ): GgufMetadata {
+  function find(key: string): GgufValue | undefined {
+    const value = values.get(key);
+    return value instanceof StringList ? value.texts() : value;
+  }
+
   function lookUp<T>(
     key: string,
     needed: string,
     accept: (value: GgufValue) => T | undefined,
     fallback: T | undefined,
   ): T {
-    const value = values.get(key);
+    const value = find(key);
     if (value === undefined) {
       if (fallback !== undefined) return fallback;
       throw wrong(key, needed, "no such key");
@@ -31,7 +37,7 @@ export function createMetadata(
 
   return {
     keys: [...values.keys()],
-    get: (key) => values.get(key),
+    get: find,
     string: (key: string, fallback?: string) =>
       lookUp(
         key,

@@ -1,4 +1,5 @@
 import type { FileCursor } from "./file_cursor.ts";
+import { StringList } from "./string_list.ts";
 import type { GgufValue } from "./types.ts";
 import {
   isNumericType,
@@ -16,12 +17,15 @@ const arrayElementsMax = 2 ** 30;
 const boxedElementsMax = 2 ** 24;
 const headerBytesMax = 2 ** 30;
 
+/** As read; strings of an array become such when they are asked for. */
+export type StoredValue = GgufValue | StringList;
+
 /** Reads `count` keys and values; a key that comes twice is refused. */
 export function readMetadata(
   cursor: FileCursor,
   count: number,
-): Map<string, GgufValue> {
-  const values = new Map<string, GgufValue>();
+): Map<string, StoredValue> {
+  const values = new Map<string, StoredValue>();
   for (let index = 0; index < count; index++) {
     const key = cursor.string(`metadata key ${index}`, 2 ** 16 - 1);
     if (key === "") {
@@ -84,7 +88,7 @@ function readBoolean(cursor: FileCursor, field: string): boolean {
   return byte === 1;
 }
 
-function readArray(cursor: FileCursor, field: string): GgufValue {
+function readArray(cursor: FileCursor, field: string): StoredValue {
   const type = readValueType(cursor, `${field} element`);
   if (type === "array") {
     throw cursor.error(field, "an array of plain values", "an array of arrays");
@@ -130,10 +134,10 @@ function readStrings(
   cursor: FileCursor,
   field: string,
   length: number,
-): string[] {
-  const strings: string[] = [];
-  for (let index = 0; index < length; index++) {
-    strings.push(cursor.string(field, stringBytesMax));
+): StringList {
+  const strings = new StringList(length);
+  while (!strings.isFull) {
+    cursor.stringsInto(strings, field, stringBytesMax);
     if (cursor.position > headerBytesMax) {
       throw cursor.error(
         field,

@@ -247,6 +247,22 @@ const broken: Record<string, [bytes: Uint8Array, complaint: RegExp]> = {
     oneKey().u32(8).u64(3).raw(0xed, 0xa0, 0x80).done(),
     /valid UTF-8/,
   ],
+  "a string that ends within a character": [
+    oneKey().u32(9, 8).u64(2).u64(1).raw(0xc3).u64(1).raw(0xa9).pad(64).done(),
+    /key "k" .*expected valid UTF-8/,
+  ],
+  "surrogate in an array": [
+    oneKey().u32(9, 8).u64(1).u64(3).raw(0xed, 0xa0, 0x80).pad(64).done(),
+    /key "k" .*expected valid UTF-8/,
+  ],
+  "huge string in an array": [
+    oneKey().u32(9, 8).u64(2).u64(1).raw(65).u64(huge).pad(64).done(),
+    /key "k" .*length limit/,
+  ],
+  "string of an array beyond the file": [
+    oneKey().u32(9, 8).u64(2).u64(1).raw(65).u64(100).pad(64).done(),
+    /key "k" .*expected 100 bytes, found \d+ bytes before the end/,
+  ],
   "boolean 2": [oneKey().u32(7).raw(2).done(), /boolean byte 0 or 1, found 2/],
   "array of arrays": [
     oneKey().u32(9, 9).u64(1).u32(4).u64(0).done(),
@@ -440,6 +456,26 @@ test("what is written is read, whatever the values", () => {
     ),
     { numRuns: 100 },
   );
+});
+
+test("strings of an array are whole wherever the reader's window ends", () => {
+  const texts = Array.from(
+    { length: 60_000 },
+    (_, i) => `é${"x".repeat(i % 97)}日${i}`,
+  );
+  const long = ["a".repeat(3_000_000), "", "b".repeat(2_000_000)];
+  writeGguf(path, {
+    metadata: {
+      texts: gguf.array("string", texts),
+      long: gguf.array("string", long),
+      last: gguf.string("here"),
+    },
+    tensors: [{ name: "t", type: 0, dims: [1], data: new Uint8Array(4) }],
+  });
+  const { metadata } = readGguf(path);
+  equal(metadata.string("last"), "here");
+  deepEqual(metadata.strings("texts"), texts);
+  deepEqual(metadata.get("long"), long);
 });
 
 test("the metadata of a 128k-token vocabulary is read within 300 ms", () => {

@@ -10,9 +10,9 @@ import { closeSync, constants, fstatSync, openSync } from "node:fs";
 import { Code, MeshError } from "../errors/mesh_error.ts";
 import { FileCursor } from "./file_cursor.ts";
 import { createMetadata } from "./metadata.ts";
-import { readMetadata } from "./read_metadata.ts";
+import { readMetadata, type StoredValue } from "./read_metadata.ts";
 import { placeTensors, readTensorInfo } from "./read_tensors.ts";
-import type { GgufFile, GgufTensor, GgufValue } from "./types.ts";
+import type { GgufFile, GgufTensor } from "./types.ts";
 
 const metadataKeysMax = 2 ** 16;
 const tensorsMax = 2 ** 20;
@@ -124,7 +124,7 @@ function readCount(
 
 function refuseSplit(
   cursor: FileCursor,
-  values: ReadonlyMap<string, GgufValue>,
+  values: ReadonlyMap<string, StoredValue>,
 ): void {
   const count = values.get("split.count");
   if (count === undefined || Number(count) <= 1) return;
@@ -137,7 +137,7 @@ function refuseSplit(
 
 function readAlignment(
   cursor: FileCursor,
-  values: ReadonlyMap<string, GgufValue>,
+  values: ReadonlyMap<string, StoredValue>,
 ): number {
   const alignment = values.get("general.alignment") ?? 32;
   const valid = typeof alignment === "number" && Number.isInteger(alignment) &&

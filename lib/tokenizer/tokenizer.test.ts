@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { test } from "vitest";
 import { createMetadata, type GgufValue, readGguf } from "../gguf/mod.ts";
 import { charOfByte } from "./byte_alphabet.ts";
-import { createTokenizer, type ModelTokenizer } from "./mod.ts";
+import { createTokenizer, endIdsOf, type ModelTokenizer } from "./mod.ts";
 
 const demoPath = fileURLToPath(
   new URL("../../models/quetzal-demo-q8_0.gguf", import.meta.url),
@@ -12,10 +12,14 @@ const demoPath = fileURLToPath(
 const demo = createTokenizer(readGguf(demoPath).metadata);
 
 function tokenizerOf(values: Record<string, GgufValue>): ModelTokenizer {
+  return createTokenizer(metadataOf(values));
+}
+
+function metadataOf(values: Record<string, GgufValue>) {
   const entries = Object.entries(values).map(([key, value]) =>
     [`tokenizer.ggml.${key}`, value] as const
   );
-  return createTokenizer(createMetadata("test.gguf", new Map(entries)));
+  return createMetadata("test.gguf", new Map(entries));
 }
 
 /** Bytes, a few merges, two control tokens and a user-defined one. */
@@ -66,6 +70,21 @@ const spm = {
 };
 
 const anyText = fc.string({ unit: "binary", maxLength: 60 });
+
+test("endIdsOf() tells what the tokenizer would", () => {
+  const { metadata } = readGguf(demoPath);
+  deepEqual(endIdsOf(metadata), demo.endIds);
+  for (const values of [bytePair, spm, { ...spm, eot_token_id: 265 }]) {
+    deepEqual(
+      endIdsOf(metadataOf(values)),
+      createTokenizer(metadataOf(values)).endIds,
+    );
+  }
+  throws(
+    () => endIdsOf(metadataOf({ model: "x" })),
+    /needs one of gpt2, llama/,
+  );
+});
 
 test("merges run by rank, leftmost first", () => {
   const tokenizer = tokenizerOf(bytePair);

@@ -13,6 +13,7 @@ import {
 import type { DecodeOptions, EncodeOptions, Tokenizer } from "./types.ts";
 import {
   type DefaultIds,
+  readEndIds,
   readVocabulary,
   tokenTypes,
   type Vocabulary,
@@ -40,13 +41,31 @@ interface Parts {
   preTokenizerAssumed?: boolean;
 }
 
-const families: Readonly<Record<string, (metadata: GgufMetadata) => Parts>> = {
-  gpt2: bytePairParts,
-  llama: spmParts,
+interface Family {
+  readonly parts: (metadata: GgufMetadata) => Parts;
+  readonly defaults: DefaultIds;
+}
+
+const spmIds: DefaultIds = { unknown: 0, bos: 1, eos: 2 };
+
+const families: Readonly<Record<string, Family>> = {
+  gpt2: { parts: bytePairParts, defaults: {} },
+  llama: { parts: spmParts, defaults: spmIds },
 };
 
 /** Makes the tokenizer that the metadata describes. */
 export function createTokenizer(metadata: GgufMetadata): ModelTokenizer {
+  const parts = familyOf(metadata).parts(metadata);
+  const addsEos = metadata.boolean("tokenizer.ggml.add_eos_token", false);
+  return assemble(parts, addsEos);
+}
+
+/** `createTokenizer(metadata).endIds`, without making a tokenizer. */
+export function endIdsOf(metadata: GgufMetadata): readonly number[] {
+  return readEndIds(metadata, familyOf(metadata).defaults);
+}
+
+function familyOf(metadata: GgufMetadata): Family {
   const name = metadata.string("tokenizer.ggml.model");
   const family = Object.hasOwn(families, name) ? families[name] : undefined;
   if (family === undefined) {
@@ -57,9 +76,7 @@ export function createTokenizer(metadata: GgufMetadata): ModelTokenizer {
       { field: "tokenizer.ggml.model" },
     );
   }
-  const parts = family(metadata);
-  const addsEos = metadata.boolean("tokenizer.ggml.add_eos_token", false);
-  return assemble(parts, addsEos);
+  return family;
 }
 
 function bytePairParts(metadata: GgufMetadata): Parts {
@@ -75,8 +92,7 @@ function bytePairParts(metadata: GgufMetadata): Parts {
 }
 
 function spmParts(metadata: GgufMetadata): Parts {
-  const usual: DefaultIds = { unknown: 0, bos: 1, eos: 2 };
-  const vocabulary = readVocabulary(metadata, usual);
+  const vocabulary = readVocabulary(metadata, spmIds);
   return {
     vocabulary,
     model: createSpm(metadata, vocabulary),

@@ -67,23 +67,42 @@ export function readVocabulary(
   const tokens = metadata.strings("tokenizer.ggml.tokens");
   const idOf = indexTokens(tokens);
   const types = readTypes(metadata, tokens);
-  const specialId = (name: string, fallback?: number) =>
-    readId(metadata, `tokenizer.ggml.${name}_token_id`, tokens.length) ??
-      (fallback !== undefined && fallback < tokens.length
-        ? fallback
-        : undefined);
-  const bosId = specialId("bos", defaults.bos);
-  const eosId = specialId("eos", defaults.eos);
-  const named = [eosId, specialId("eot"), specialId("eom")];
+  const specialId = specialIds(metadata, tokens.length);
   return {
     tokens,
     types,
     idOf,
-    bosId,
-    eosId,
+    bosId: specialId("bos", defaults.bos),
+    eosId: specialId("eos", defaults.eos),
     unknownId: specialId("unknown", defaults.unknown),
-    endIds: findEndIds(named, idOf),
+    endIds: findEndIds(namedEnds(specialId, defaults), idOf),
   };
+}
+
+/** `endIds` of the vocabulary alone: a fraction of the time, for who handles ids, not text. */
+export function readEndIds(
+  metadata: GgufMetadata,
+  defaults: DefaultIds,
+): readonly number[] {
+  const tokens = metadata.strings("tokenizer.ggml.tokens");
+  const idOf = new Map<string, number>();
+  tokens.forEach((text, id) => {
+    if (endTexts.has(text)) idOf.set(text, id);
+  });
+  const specialId = specialIds(metadata, tokens.length);
+  return findEndIds(namedEnds(specialId, defaults), idOf);
+}
+
+type SpecialIds = (name: string, fallback?: number) => number | undefined;
+
+function specialIds(metadata: GgufMetadata, count: number): SpecialIds {
+  return (name, fallback) =>
+    readId(metadata, `tokenizer.ggml.${name}_token_id`, count) ??
+      (fallback !== undefined && fallback < count ? fallback : undefined);
+}
+
+function namedEnds(specialId: SpecialIds, { eos }: DefaultIds) {
+  return [specialId("eos", eos), specialId("eot"), specialId("eom")];
 }
 
 function indexTokens(tokens: readonly string[]): Map<string, number> {

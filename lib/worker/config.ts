@@ -4,6 +4,10 @@ import type { WorkerRole } from "../bus/types.ts";
 import { type ConfigReader, logLevels } from "../config/mod.ts";
 import { type Backend, backends } from "../engine/backend.ts";
 import { type Isa, isas, type KvType, kvTypes } from "../engine/native.ts";
+import {
+  type PackedCache,
+  packedCacheBytesDefault,
+} from "../engine/packed_cache.ts";
 import { modelCacheDefault } from "../model_source/cache_folder.ts";
 
 export interface WorkerConfig {
@@ -50,6 +54,8 @@ export interface EngineConfig {
   readonly batchTokens: number | undefined;
   readonly runningMax: number | undefined;
   readonly waitingMax: number | undefined;
+  /** Where packed weights are kept for the next load; `undefined`: nowhere. */
+  readonly packedCache: PackedCache | undefined;
 }
 
 export function readWorkerConfig(
@@ -97,6 +103,7 @@ export function readWorkerConfig(
       ),
       runningMax: reader.integer("QUETZAL_RUNNING_MAX", [1, 4_096], undefined),
       waitingMax: reader.integer("QUETZAL_WAITING_MAX", [1, 65_536], undefined),
+      packedCache: readPackedCache(reader),
     },
     metricsPort: reader.integer("QUETZAL_METRICS_PORT", [0, 65_535], 0),
     otlpEndpoint: reader.url(
@@ -114,6 +121,16 @@ export function readWorkerConfig(
 function readSharedFolder(reader: ConfigReader): string | undefined {
   const folder = reader.path("QUETZAL_KV_SHARED_FOLDER", "/dev/shm");
   return folder === "none" ? undefined : folder;
+}
+
+function readPackedCache(reader: ConfigReader): PackedCache | undefined {
+  const folder = reader.path("QUETZAL_PACKED_CACHE", undefined);
+  const bytesMax = reader.bytes(
+    "QUETZAL_PACKED_CACHE_MAX",
+    [1, 2 ** 50],
+    packedCacheBytesDefault,
+  );
+  return folder === undefined ? undefined : { folder, bytesMax };
 }
 
 /** Ids end up in NATS subjects and keys, so only their plain characters pass. */

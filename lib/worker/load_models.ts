@@ -9,7 +9,7 @@ import {
 import { Code, MeshError } from "../errors/mesh_error.ts";
 import { readGguf } from "../gguf/mod.ts";
 import type { GgufFile } from "../gguf/types.ts";
-import { createTokenizer } from "../tokenizer/mod.ts";
+import { endIdsOf } from "../tokenizer/mod.ts";
 import type { EngineConfig } from "./config.ts";
 import {
   type ModelIdentity,
@@ -46,7 +46,6 @@ export function prepareModel(
   { native, config, memoryBytes, warn }: LoadParts,
 ): PreparedModel {
   const file = openModel(readGguf(path), config.kvType);
-  const endIds = endIdsOf(file.gguf, name, warn);
   const options = {
     file,
     native,
@@ -58,10 +57,12 @@ export function prepareModel(
     rowsMax: config.batchTokens,
     runningMax: config.runningMax,
     waitingMax: config.waitingMax,
+    packedCache: config.packedCache,
     onWarning: (message: string, cause: unknown) =>
       warn(message, { model: name, cause: String(cause) }),
   };
   let hasRun = false;
+  let endIds: readonly number[] | undefined;
   return {
     identity: {
       fingerprint: file.fingerprint,
@@ -72,7 +73,10 @@ export function prepareModel(
       // The mesh knows its blocks by the fingerprint, so another content is another model.
       if (hasRun && !isUnchanged(file)) throw changedFile(name, path);
       hasRun = true;
-      return servedModel(name, await createEngine(options), endIds);
+      const loading = createEngine(options);
+      // Native threads load meanwhile.
+      endIds ??= readEndIds(file.gguf, name, warn);
+      return servedModel(name, await loading, endIds);
     },
   };
 }
@@ -89,13 +93,13 @@ function changedFile(name: string, path: string): MeshError {
  * Workers handle ids, not text: of the tokenizer they need only which ids end an answer.
  * A file whose tokenizer is not known can still be run by id.
  */
-function endIdsOf(
+function readEndIds(
   { metadata }: GgufFile,
   model: string,
   warn: Warn,
 ): readonly number[] {
   try {
-    return createTokenizer(metadata).endIds;
+    return endIdsOf(metadata);
   } catch (cause) {
     warn(
       "Answers of this model end at max_tokens only: its end tokens are not known",

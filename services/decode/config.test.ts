@@ -16,6 +16,19 @@ test("parseConfig() fills defaults", () => {
   equal(config.drainMs, 20_000);
   equal(config.engine.kvBlocks, undefined);
   equal(config.engine.kvType, "f16");
+  equal(config.engine.packedCache, undefined);
+});
+
+test("parseConfig() bounds the cache of packed weights", () => {
+  const packed = (env: Record<string, string>) =>
+    parseConfig({ QUETZAL_PACKED_CACHE: "/var/cache/packed", ...env })
+      .engine.packedCache;
+  deepEqual(packed({}), { folder: "/var/cache/packed", bytesMax: 2 ** 36 });
+  equal(packed({ QUETZAL_PACKED_CACHE_MAX: "20GiB" })?.bytesMax, 20 * 2 ** 30);
+  throws(
+    () => packed({ QUETZAL_PACKED_CACHE_MAX: "much" }),
+    /QUETZAL_PACKED_CACHE_MAX is "much"/,
+  );
 });
 
 test("parseConfig() reports every fault at once", () => {

@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { type Mesh, startMesh } from "../mesh/start_mesh.ts";
-import { meshGenerator } from "./generator.ts";
+import { meshGenerator } from "./mesh_generator.ts";
 import { memoryMb } from "./process_figures.ts";
 import { runProbe } from "./run_probe.ts";
 import { range, spread } from "./sample.ts";

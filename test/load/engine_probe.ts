@@ -2,7 +2,7 @@
  * Times our engine on one file, as `test/parity/peer_bench.mjs` times the peer:
  * `bun engine_probe.ts '{"model": ..., "threads": 2, ...}'` (see probe.ts).
  */
-import { engineGenerator } from "./generator.ts";
+import { engineGenerator } from "./engine_generator.ts";
 import { peakRssMb, type ProbeRequest, type ProbeResult } from "./probe.ts";
 import { freshPrompt, timeStream } from "./timing.ts";
 

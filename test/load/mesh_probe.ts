@@ -5,7 +5,9 @@
  * Every round measures each side once, so that drift of the machine hits all.
  */
 import { parseArgs } from "node:util";
-import { engineGenerator, type Generator, meshGenerator } from "./generator.ts";
+import { engineGenerator } from "./engine_generator.ts";
+import type { Generator } from "./generator.ts";
+import { meshGenerator } from "./mesh_generator.ts";
 import { freshPrompt, timeStream, timeThroughput } from "./timing.ts";
 
 const { values } = parseArgs({

@@ -4,7 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { StoreState } from "../../services/dashboard/api_types.ts";
 import { type Mesh, startMesh } from "../mesh/start_mesh.ts";
 import type { Generator } from "./generator.ts";
-import { meshGenerator } from "./generator.ts";
+import { meshGenerator } from "./mesh_generator.ts";
 import { cpuSeconds } from "./process_figures.ts";
 import { interval95, type Spread, spread } from "./sample.ts";
 import { freshPrompt } from "./timing.ts";
