@@ -12,6 +12,9 @@ export default defineConfig({
     ],
     // They need a Kubernetes: `deno task test:cluster`.
     exclude: ["**/node_modules/**", "test/cluster/**"],
+    // Real processes on cores that others use, too. A test that needs its second try
+    // is told in the output; where people work there is none.
+    retry: process.env.CI === "true" ? 1 : 0,
     testTimeout: 30_000,
     hookTimeout: 60_000,
   },
