@@ -169,7 +169,10 @@ function hostModels(
   },
 ): ModelHost {
   const memoryBytes = config.modelMemoryBytes;
-  models.listen({ left: ({ name }) => observer.forget(name) });
+  models.listen({
+    came: (model) => observer.watch(model),
+    left: ({ name }) => observer.forget(name),
+  });
   return new ModelHost({
     models,
     budget: new MemoryBudget(memoryBytes),
