@@ -129,7 +129,10 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     host: config.host,
     port: config.grpcPort,
     receiveBytesMax: config.bodyBytesMax,
-    services: [inferenceService(inference), kserveService(inference, version)],
+    services: [
+      inferenceService({ inference, logger }),
+      kserveService({ inference, logger, version }),
+    ],
   });
   undo.defer(() => grpc.close(0));
   grpc.setServing(true);

@@ -7,6 +7,7 @@ import {
   toStreamError,
   unary,
 } from "../../../lib/rpc/mod.ts";
+import type { Logger } from "../../../lib/telemetry/mod.ts";
 import { FinishReason } from "../../../proto/gen/quetzal/v1/common.ts";
 import {
   type DetokenizeRequest,
@@ -25,25 +26,43 @@ import {
   RequestScope,
   text,
 } from "../core/mod.ts";
+import { answering } from "./answering.ts";
 import { generateInput } from "./generate_input.ts";
 
+export interface GrpcParts {
+  readonly inference: Inference;
+  readonly logger: Pick<Logger, "error">;
+}
+
 /** `quetzal.v1.Inference` */
-export function inferenceService(inference: Inference): RpcService {
+export function inferenceService(
+  { inference, logger }: GrpcParts,
+): RpcService {
+  const parts = (prefix: string) => ({
+    logger,
+    requestId: `${prefix}-${randomUUID()}`,
+  });
   return {
     name: "quetzal.v1.Inference",
     definition: InferenceService,
     implementation: {
       generate: serverStream<GenerateRequest, GenerateResponse>(
-        (request, call, sink) => generate(inference, request, call, sink),
+        (request, call, sink) => {
+          const named = parts("gen");
+          return answering(
+            named,
+            () => generate({ inference, ...named }, request, { call, sink }),
+          );
+        },
         (reason) => ({
           event: { $case: "error", value: toStreamError(reason) },
         }),
       ),
       tokenize: unary((request: TokenizeRequest) =>
-        tokenize(inference, request)
+        answering(parts("tok"), () => tokenize(inference, request))
       ),
       detokenize: unary((request: DetokenizeRequest) =>
-        detokenize(inference, request)
+        answering(parts("detok"), () => detokenize(inference, request))
       ),
       listModels: unary(() => listModels(inference)),
     },
@@ -64,18 +83,20 @@ export function openScope(
 }
 
 async function generate(
-  inference: Inference,
+  { inference, requestId }: {
+    readonly inference: Inference;
+    readonly requestId: string;
+  },
   message: GenerateRequest,
-  call: CallContext,
-  out: RpcSink<GenerateResponse>,
+  { call, sink: out }: {
+    readonly call: CallContext;
+    readonly sink: RpcSink<GenerateResponse>;
+  },
 ): Promise<void> {
   using scope = openScope(inference, call);
-  const request = inference.prepare(
-    generateInput(message),
-    `gen-${randomUUID()}`,
-  );
+  const request = inference.prepare(generateInput(message), requestId);
   const promptTokens = request.promptIds.length;
-  const { requestId, model } = request;
+  const { model } = request;
   out.write({
     event: {
       $case: "started",

@@ -223,6 +223,29 @@ test("a worker's refusal of the request itself is passed on, not tried elsewhere
   equal(worker.requests.length, 1);
 });
 
+for (const stream of [false, true]) {
+  test(`what failed inside is in the log and not in the answer (stream: ${stream})`, async () => {
+    await start({ attemptsMax: 1 });
+    await mesh.worker({
+      script: () => 300,
+      onToken: once(2, () => {
+        throw new Error("secret.ts:12 failed at 10.0.0.7");
+      }),
+    });
+    const response = await mesh.post(path, { ...chat, stream }, {
+      headers: {
+        "content-type": "application/json",
+        "x-request-id": "my-request",
+      },
+    });
+    const answer = await response.text();
+    ok(!/secret|10\.0/.test(answer), answer);
+    ok(/Cannot answer request .+my-request.+: an internal error/.test(answer));
+    const line = mesh.log.find((each) => each.includes("my-request"));
+    ok(line?.includes("secret.ts:12 failed at 10.0.0.7"), line);
+  });
+}
+
 test("an error in mid-stream is the stream's last event", async () => {
   await start({ attemptsMax: 1 });
   await mesh.worker({
