@@ -1,4 +1,5 @@
 import { connectBus } from "../../lib/bus/mod.ts";
+import { firstStopSignal } from "../../lib/process/mod.ts";
 import { createLogger, startTelemetry } from "../../lib/telemetry/mod.ts";
 import { parseConfig } from "./config.ts";
 import { loadModel } from "./load_models.ts";
@@ -47,11 +48,7 @@ logger.info(
   "The router serves",
 );
 
-const signal = await new Promise<string>((resolve) => {
-  for (const name of ["SIGTERM", "SIGINT"]) {
-    process.on(name, () => resolve(name));
-  }
-});
+const signal = await firstStopSignal();
 logger.info({ signal }, "The router stops");
 await router.close(config.drainMs);
 await parts.disposeAsync();

@@ -37,9 +37,15 @@ export interface RouterOptions {
 export interface Router {
   readonly httpPort: number;
   readonly grpcPort: number;
-  /** Takes no new requests, ends running ones within `drainMs`, then closes both doors. */
+  /**
+   * Refuses new requests, ends running ones within `drainMs`, lets slow readers have
+   * what was written for some seconds, then closes both doors.
+   */
   close(drainMs: number): Promise<void>;
 }
+
+/** For the last bytes of answers that have ended. */
+const lingerMs = 5_000;
 
 export function newRouterId(): string {
   return `router-${randomUUID().slice(0, 8)}`;
@@ -124,7 +130,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     }),
     logger,
   });
-  undo.defer(() => http.close());
+  undo.defer(() => http.close(0));
   const grpc = await startRpcServer({
     host: config.host,
     port: config.grpcPort,
@@ -143,8 +149,8 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     grpcPort: grpc.port,
     async close(drainMs) {
       grpc.setServing(false);
-      http.stopListening();
       await inference.drain(drainMs);
+      await Promise.all([http.close(lingerMs), grpc.close(lingerMs)]);
       await parts.disposeAsync();
     },
   };

@@ -419,6 +419,43 @@ test("a draining router finishes its streams and refuses new requests", async ()
   );
 });
 
+test("a reader that is slow at the end gets the whole answer although the router stops", async () => {
+  const contextLength = 200_000;
+  const model = { ...await demoModel(), contextLength };
+  mesh = await testRouter({}, [model]);
+  const worker = await mesh.worker({
+    script: (_request, index) => 300 + index % 50,
+    tokensPerStep: 100,
+    model: { contextLength },
+  });
+  // 13 MB, of which the sockets of both ends take less than a half.
+  const body = JSON.stringify({
+    ...chat,
+    logprobs: true,
+    top_logprobs: 20,
+    max_tokens: 12_000,
+  });
+  const socket = connect(mesh.router.httpPort, "127.0.0.1");
+  let got = "";
+  socket.setEncoding("latin1").on("data", (text) => got += text);
+  const ended = new Promise((resolve) => socket.once("close", resolve));
+  socket.pause();
+  socket.write(
+    `POST ${path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n` +
+      `content-length: ${body.length}\r\n\r\n${body}`,
+  );
+  await waitFor(() => worker.written >= 120, { what: "the last token" });
+  const closed = mesh.router.close(5_000);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  socket.resume();
+  await closed;
+  await ended;
+  const [head, answer] = got.split("\r\n\r\n");
+  const length = Number(/content-length: (\d+)/i.exec(head)?.[1]);
+  ok(length > 8_000_000, `the answer has ${length} bytes`);
+  equal(answer.length, length);
+});
+
 test("a router that may not wait cuts its streams off with an error", async () => {
   await start();
   await mesh.worker({ script: () => 300, tokenMs: 5 });
