@@ -48,8 +48,16 @@ logger.info(
   "The router serves",
 );
 
-const signal = await firstStopSignal();
-logger.info({ signal }, "The router stops");
+const exitCode = await Promise.race([
+  firstStopSignal().then((signal) => {
+    logger.info({ signal }, "The router stops");
+    return 0;
+  }),
+  router.failed.then((err) => {
+    logger.fatal({ err }, "The router cannot go on");
+    return 1;
+  }),
+]);
 await router.close(config.drainMs);
 await parts.disposeAsync();
-process.exit(0);
+process.exit(exitCode);

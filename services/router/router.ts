@@ -37,6 +37,8 @@ export interface RouterOptions {
 export interface Router {
   readonly httpPort: number;
   readonly grpcPort: number;
+  /** Resolves with the reason when it can only serve what it has: a new one has to come. */
+  readonly failed: Promise<unknown>;
   /**
    * Refuses new requests, ends running ones within `drainMs`, lets slow readers have
    * what was written for some seconds, then closes both doors.
@@ -65,6 +67,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     requestDump: (workerId) =>
       bus.requestKvDump(workerId, AbortSignal.timeout(2_000)),
     hashesMax: config.kvHashesMax,
+    isLive: (workerId) => workers.isLive(workerId),
   });
   const dispatcher = undo.use(
     new Dispatcher({
@@ -87,7 +90,16 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     heldCount: (model) => dispatcher.heldCount(model),
     nowMs: Date.now,
   });
-  undo.use(followMesh({ bus, workers, kvIndex, clients, traffic, logger }));
+  const failed = Promise.withResolvers<unknown>();
+  undo.use(followMesh({
+    bus,
+    workers,
+    kvIndex,
+    clients,
+    traffic,
+    logger,
+    onFailed: failed.resolve,
+  }));
 
   const catalog = new ModelCatalog(models);
   undo.use(followModels({
@@ -114,6 +126,8 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     metrics: createRequestMetrics(registry),
     attemptsMax: config.attemptsMax,
     slowClientMs: config.slowClientMs,
+    // While a client does not read, no event is looked at.
+    stallMs: Math.max(config.stallMs, config.slowClientMs),
     requestMs: config.requestMs,
     sequencesMax: config.sequencesMax,
     captureContent: config.captureContent,
@@ -147,6 +161,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
   return {
     httpPort: http.port,
     grpcPort: grpc.port,
+    failed: failed.promise,
     async close(drainMs) {
       grpc.setServing(false);
       await inference.drain(drainMs);

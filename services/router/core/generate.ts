@@ -19,6 +19,7 @@ import type {
   GenerationResult,
   GenerationSink,
 } from "./generation.ts";
+import { ProgressWatch, StalledError } from "./progress_watch.ts";
 import { OutputText } from "./output_text.ts";
 import type { RequestScope } from "./request_scope.ts";
 import type { GenerationTrace } from "./generation_trace.ts";
@@ -32,6 +33,8 @@ export interface GenerateParts {
   readonly attemptsMax: number;
   /** A client that takes nothing for this long loses its sequence. */
   readonly slowClientMs: number;
+  /** A sequence that has begun and brings nothing for this long goes on elsewhere. */
+  readonly stallMs: number;
 }
 
 export interface GenerateOptions {
@@ -74,7 +77,10 @@ export async function generate(
     if (failure.field === "model") {
       parts.workers.avoid(lease.decode, request.model.name);
     } else if (isFull) parts.workers.spare(lease.decode);
-    else parts.workers.distrust(lease.decode);
+    else {
+      const hangs = failure instanceof StalledError;
+      parts.workers.distrust(lease.decode, hangs ? parts.stallMs : 0);
+    }
   }
 }
 
@@ -172,9 +178,15 @@ class Sequence {
       return undefined;
     }
     using span = trace.startDecode(lease, this.#emitted.length);
+    using watch = new ProgressWatch({
+      ...this.#parts,
+      signal: scope.signal,
+      workerId: lease.decode.record.workerId,
+    });
     try {
-      const events = span.run(() => this.#call(lease));
+      const events = span.run(() => this.#call(lease, watch.signal));
       for await (const { event } of events) {
+        watch.heard();
         if (event !== undefined && await this.#take(event, lease)) break;
       }
       if (this.#reason === undefined) throw brokenOff(lease);
@@ -197,7 +209,7 @@ class Sequence {
     };
   }
 
-  #call(lease: Lease): AsyncIterable<DecodeEvent> {
+  #call(lease: Lease, signal: AbortSignal): AsyncIterable<DecodeEvent> {
     const { request } = this;
     const link = this.#parts.clients.at(lease.decode.record.address);
     const message: DecodeRequest = {
@@ -211,7 +223,7 @@ class Sequence {
       prefillAddress: lease.prefill?.record.address ?? "",
       tenant: request.tenant,
     };
-    const { signal, deadlineMs } = this.#options.scope;
+    const { deadlineMs } = this.#options.scope;
     return link.generate(message, { signal, deadlineMs });
   }
 

@@ -152,6 +152,26 @@ test("a sequence that has begun waits for a worker whose queue is full", async (
   equal(worker.requests.length, 5);
 });
 
+test("a worker that lives and brings nothing is left, and avoided for a while", async () => {
+  const { model } = await start({ stallMs: 200, slowClientMs: 200 });
+  const script = says(model, story);
+  const hung: FakeDecode[] = [];
+  const onToken = once(6, (worker) => {
+    hung.push(worker);
+    worker.hangs = true;
+  });
+  const workers = [
+    await mesh.worker({ script, onToken }),
+    await mesh.worker({ script, onToken }),
+  ];
+  equal((await streamed()).text, story);
+  equal(hung.length, 1);
+  const other = workers.find((worker) => worker !== hung[0])!;
+  deepEqual(workers.map(({ requests }) => requests.length), [1, 1]);
+  ok(other.requests[0].emittedIds.length >= 5);
+  await waitFor(() => hung[0].running === 0, { what: "the cancelled call" });
+});
+
 test("a stream that ends without `finished` is replayed", async () => {
   const { model } = await start();
   const script = says(model, story);
