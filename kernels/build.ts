@@ -19,6 +19,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import { availableParallelism } from "node:os";
 import { basename, delimiter, dirname, join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -54,7 +55,9 @@ interface ObjectFile {
 const kernels = dirname(fileURLToPath(import.meta.url));
 const root = dirname(kernels);
 const compiler = "g++";
-const compilesAtOnce = 2;
+
+/** As many as there are cores: compilers wait for nothing else. */
+export const compilesAtOnce = availableParallelism();
 
 const commonFlags = [
   "-std=c++20",

@@ -49,6 +49,7 @@ def gathered(folder):
         "models": bench.get("models", []),
         "torch": torch,
         "demo": read(folder, "demo.json"),
+        "mesh": read(folder, "mesh.json"),
     }
 
 
@@ -82,18 +83,22 @@ def tell(results):
     for m in results["models"]:
         head = (m["model"], m["weights"], m["batch"], m["context"])
         if "skipped" in m:
-            rows.append(head + ("-", "-", "-", m["skipped"], "-"))
+            rows.append(head + ("-", "-", "-", "-", m["skipped"], "-"))
         else:
-            rows.append(head + (m["step_us"], f"{m['step_us'] / m['device_us']:.3f}",
+            rows.append(head + (m["device_us"], m["period_us"], f"{m['period_of_device']:.3f}",
                                 f"{m['tokens_per_s']:.0f}", f"{m['of_copy']:.0%}",
                                 torch_tokens(results, m)))
-    table(["model", "weights", "batch", "context", "step us", "step/device", "tok/s", "of copy",
+    table(["model", "weights", "batch", "context", "kernels us", "step us", "step/kernels", "tok/s", "of copy",
            "PyTorch bf16 tok/s"], rows)
-    for run in (results["demo"] or {}).get("runs", []):
-        print(f"demo {run['model']} on {run['backend']}, {run['sequences']} sequences: "
-              f"{run['tokensPerS']:.0f} tok/s")
-    if results["demo"]:
-        print(f"demo: CPU and GPU chose other tokens in {results['demo']['differing']} of 4 runs")
+    for what in ("demo", "mesh"):
+        found = results[what]
+        if not found:
+            continue
+        for run in found["runs"]:
+            print(f"{what} {run['model']} on {run['backend']}, {run['sequences']} sequences: "
+                  f"{run['tokensPerS']:.0f} tok/s")
+        print(f"{what}: CPU and GPU chose other tokens in {found['differing']} of "
+              f"{found['compared']} runs")
 
 
 def main():

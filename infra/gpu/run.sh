@@ -3,7 +3,8 @@
 #
 # Needs g++; with nvcc and a GPU it checks and measures on the GPU, without them by
 # emulation, and says so. Works on a bare machine without network: what comes from npm
-# (Bun and the headers of Node-API) travels as build/gpu-pack.tar.xz, made by --pack.
+# (Bun, the headers of Node-API, services as bundles) and nats-server travel as
+# build/gpu-pack.tar.xz, made by --pack.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -63,8 +64,21 @@ make_pack() {
   if [ ! -f "$bun" ] || [ ! -d "$headers" ]; then
     echo "Cannot pack: needs $bun and $headers. Run: deno task setup" >&2; exit 1
   fi
-  mkdir -p build
-  XZ_OPT="-6 -T0" tar -cJf build/gpu-pack.tar.xz "$bun" "$headers"
+  local nats service
+  nats="$(command -v nats-server || ls /usr/sbin/nats-server 2>/dev/null)"
+  if [ -z "$nats" ]; then
+    echo "Cannot pack: needs nats-server on the PATH, found none. Run: deno task setup" >&2; exit 1
+  fi
+  rm -rf build/gpu-mesh
+  mkdir -p build/gpu-mesh
+  # Services with their npm packages, one file each, as deep as the sources' folders.
+  for service in router prefill decode; do
+    "$bun" build "services/$service/main.ts" --target=bun --minify-whitespace --minify-syntax --outfile="build/gpu-mesh/$service.js" >/dev/null || exit 1
+  done
+  "$bun" build infra/gpu/demo_mesh.ts --target=bun --minify-whitespace --minify-syntax --outfile=build/gpu-mesh/demo_mesh.js >/dev/null || exit 1
+  cp "$nats" build/gpu-mesh/nats-server
+  # Bun is nearly all of it: a filter for its instructions, and a dictionary that holds it.
+  tar -c "$bun" "$headers" build/gpu-mesh | xz --x86 --lzma2=preset=9e,dict=128MiB >build/gpu-pack.tar.xz || exit 1
   local mib=$(( $(stat -c %s build/gpu-pack.tar.xz) / 1048576 ))
   say "packed build/gpu-pack.tar.xz, $mib MiB"
   if [ "$mib" -gt 40 ]; then echo "The pack is bigger than 40 MiB" >&2; exit 1; fi
@@ -94,36 +108,42 @@ if [ -z "$nvcc" ]; then say "no nvcc: kernels for a GPU cannot be built"; fi
 if [ -z "$gpu" ]; then say "no GPU: nothing below was measured on hardware"; else say "GPU: $gpu"; fi
 
 # --- build ---
-# The engine's addon takes as long as nvcc: both at once.
+# The addon and nvcc take longest: they start first, and all of it goes on at once.
+jobs=$(nproc)
 runtime=""
 for candidate in node_modules/@oven/bun-linux-x64/bin/bun "$(command -v bun || true)"; do
   if [ -n "$candidate" ] && [ -x "$candidate" ]; then runtime="$candidate"; break; fi
 done
 addon_build=""
 if [ -n "$runtime" ] && [ -d node_modules/node-api-headers/include ]; then
-  timeout -k 5 240 "$runtime" kernels/build.ts >"$out/addon.txt" 2>&1 &
+  within 240 "$runtime" kernels/build.ts >"$out/addon.txt" 2>&1 &
   addon_build=$!
 fi
+kernel_build=""
+if [ -n "$nvcc" ]; then
+  within 240 "$nvcc" -fatbin -std=c++17 -O3 --threads "$jobs" -gencode=arch=compute_80,code=sm_80 \
+    -gencode=arch=compute_90a,code=sm_90a -gencode=arch=compute_90,code=compute_90 \
+    kernels/cuda/kernels.cu -o build/quetzal.fatbin &
+  kernel_build=$!
+fi
 host="-std=c++20 -fPIC -pthread -fvisibility=hidden -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas"
-jobs=$(nproc)
 backend="batch cuda_driver cuda_launch cuda_model cuda_plan cuda_repack cuda_weights memory op_check plan pool spec status weights"
 check_sources="$(ls kernels/cuda/check/*.cpp kernels/ref/*.cpp) $(for name in $backend; do echo "kernels/addon/$name.cpp"; done)"
 compile() { # sources, one a line, to build/gpu/objects
-  xargs -P "$jobs" -I{} sh -c 'g++ '"$host"' -O1 -c {} -o build/gpu/objects/$(basename $(dirname {}))_$(basename {}).o'
+  within 240 xargs -P "$jobs" -I{} sh -c \
+    'g++ '"$host"' -O1 -c {} -o build/gpu/objects/$(basename $(dirname {}))_$(basename {}).o'
 }
-echo "$check_sources" | tr ' ' '\n' | sed '/^$/d' | compile || { say "the check does not build"; exit 1; }
+echo "$check_sources" | tr ' ' '\n' | sed '/^$/d' | compile || { say "the check does not build in time"; exit 1; }
 objects="$(for source in $check_sources; do echo "build/gpu/objects/$(basename "$(dirname "$source")")_$(basename "$source").o"; done)"
 # shellcheck disable=SC2086
-g++ $objects -ldl -pthread -o build/gpu/check || exit 1
+within 60 g++ $objects -ldl -pthread -o build/gpu/check || { say "the check does not link in time"; exit 1; }
 have_kernels=""
-if [ -n "$nvcc" ]; then
-  if within 240 "$nvcc" -fatbin -std=c++17 -O3 --threads 3 -gencode=arch=compute_80,code=sm_80 \
-      -gencode=arch=compute_90a,code=sm_90a -gencode=arch=compute_80,code=compute_80 \
-      kernels/cuda/kernels.cu -o build/quetzal.fatbin; then
+if [ -n "$kernel_build" ]; then
+  if wait "$kernel_build"; then
     have_kernels=1
     say "built build/quetzal.fatbin, $(( $(stat -c %s build/quetzal.fatbin) / 1024 )) KiB ($(took))"
   else
-    failed=1; say "nvcc cannot build the kernels: what follows is checked by emulation"
+    failed=1; say "nvcc cannot build the kernels in time: what follows is checked by emulation"
   fi
 fi
 
@@ -131,9 +151,9 @@ if [ -n "$gpu" ] && [ -n "$have_kernels" ]; then
   library="libcuda.so.1" fatbin="build/quetzal.fatbin"
 else
   # shellcheck disable=SC2086
-  g++ $host -O2 -DQUETZAL_EMULATION -c kernels/cuda/emulation/fake_cuda.cpp -o build/gpu/objects/fake_cuda.o & fake=$!
+  within 200 g++ $host -O2 -DQUETZAL_EMULATION -c kernels/cuda/emulation/fake_cuda.cpp -o build/gpu/objects/fake_cuda.o & fake=$!
   # shellcheck disable=SC2086
-  g++ $host -O2 -c kernels/cuda/emulation/emulation.cpp -o build/gpu/objects/emulation.o || exit 1
+  within 200 g++ $host -O2 -c kernels/cuda/emulation/emulation.cpp -o build/gpu/objects/emulation.o || exit 1
   wait "$fake" || exit 1
   g++ -shared build/gpu/objects/fake_cuda.o build/gpu/objects/emulation.o -pthread -o build/gpu/libcuda.so.1 || exit 1
   library="$PWD/build/gpu/libcuda.so.1" fatbin="$PWD/build/gpu/libcuda.so.1"
@@ -162,6 +182,21 @@ else
   failed=1; say "the benchmark failed; what it measured until then is kept"
 fi
 echo null >"$out/demo.json"
+echo null >"$out/mesh.json"
+run_mesh() { # from the sources, or from bundles where no npm packages are
+  local mesh="infra/gpu/demo_mesh.ts"
+  if [ ! -d node_modules/@grpc ]; then mesh="build/gpu-mesh/demo_mesh.js"; fi
+  if [ ! -f "$mesh" ]; then
+    say "no npm packages and no $mesh: the mesh did not run"
+  elif [ ! -f build/gpu-mesh/nats-server ] && ! command -v nats-server >/dev/null && [ ! -x /usr/sbin/nats-server ]; then
+    say "no nats-server: the mesh did not run"
+  elif within 90 "$runtime" "$mesh" --library "$library" --fatbin "$(realpath "$fatbin")" \
+      ${quick:+--quick} --json >"$out/mesh.json.new" 2>"$out/mesh.txt"; then
+    mv "$out/mesh.json.new" "$out/mesh.json"; say "ran the demo pair through a mesh ($(took))"
+  else
+    failed=1; say "the mesh failed or took too long: $(tail -3 "$out/mesh.txt")"
+  fi
+}
 if [ -n "$addon_build" ]; then
   if ! wait "$addon_build"; then
     failed=1; say "the addon does not build: $(tail -3 "$out/addon.txt")"
@@ -171,13 +206,40 @@ if [ -n "$addon_build" ]; then
   else
     failed=1; say "the demo model failed or took too long: $(tail -3 "$out/demo.txt")"
   fi
+  run_mesh
 else
   say "no Bun or no Node-API headers: the engine did not run (deno task gpu --pack makes a pack)"
 fi
+
+# --- look for bad accesses ---
+sanitizer="$(command -v compute-sanitizer || true)"
+if [ -z "$sanitizer" ] && [ -x /usr/local/cuda/bin/compute-sanitizer ]; then sanitizer=/usr/local/cuda/bin/compute-sanitizer; fi
+sanitize() { # memcheck or racecheck
+  within 60 "$sanitizer" --tool "$1" --error-exitcode 9 build/gpu/check --fatbin "$fatbin" \
+    --quick --seed "$seed" >"$out/$1.txt" 2>&1
+  local code=$?
+  case "$code" in
+    0) say "$1 is clean ($(took))" ;;
+    9) failed=1; say "$1 found faults, see $out/$1.txt" ;;
+    1) failed=1; say "kernels differ from their twins under $1, see $out/$1.txt" ;;
+    124 | 137) say "$1 ran out of time: it says nothing" ;;
+    *) say "$1 could not run (status $code), see $out/$1.txt" ;;
+  esac
+}
+if [ "$library" = libcuda.so.1 ] && [ -z "$quick" ]; then
+  if [ -n "$sanitizer" ]; then sanitize memcheck
+  else say "no compute-sanitizer: memcheck and racecheck did not run"; fi
+fi
+
+# --- with the time that is left: compare, look for races ---
 echo null >"$out/torch.json"
 if [ "$library" = libcuda.so.1 ] && [ -z "$quick" ]; then
+  within 60 python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null
+  has_torch=$?
   torch_seconds="$(seconds_left 110)"
-  if ! python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
+  if [ "$has_torch" = 124 ]; then
+    say "PyTorch took too long to import: nothing to compare with"
+  elif [ "$has_torch" != 0 ]; then
     say "no PyTorch with CUDA: nothing to compare with"
   elif [ "$torch_seconds" -lt 30 ]; then
     say "no time is left for PyTorch"
@@ -189,24 +251,7 @@ if [ "$library" = libcuda.so.1 ] && [ -z "$quick" ]; then
   fi
 fi
 
-# --- look for bad accesses and races, with the time that is left ---
-sanitizer="$(command -v compute-sanitizer || true)"
-if [ -z "$sanitizer" ] && [ -x /usr/local/cuda/bin/compute-sanitizer ]; then sanitizer=/usr/local/cuda/bin/compute-sanitizer; fi
-sanitize() { # memcheck or racecheck
-  within 60 "$sanitizer" --tool "$1" --error-exitcode 9 build/gpu/check --fatbin "$fatbin" \
-    --quick --seed "$seed" >"$out/$1.txt" 2>&1
-  local code=$?
-  case "$code" in
-    0) say "$1 is clean ($(took))" ;;
-    9) failed=1; say "$1 found faults, see $out/$1.txt" ;;
-    124 | 137) say "$1 ran out of time: it says nothing" ;;
-    *) say "$1 could not run (status $code), see $out/$1.txt" ;;
-  esac
-}
-if [ "$library" = libcuda.so.1 ] && [ -z "$quick" ]; then
-  if [ -n "$sanitizer" ]; then sanitize memcheck; sanitize racecheck
-  else say "no compute-sanitizer: memcheck and racecheck did not run"; fi
-fi
+if [ "$library" = libcuda.so.1 ] && [ -z "$quick" ] && [ -n "$sanitizer" ]; then sanitize racecheck; fi
 
 # --- tell ---
 if command -v python3 >/dev/null; then

@@ -195,6 +195,13 @@ describe("loadModel() rejects, with a message,", () => {
     ["a rope base of 0", op(Opcode.rope, 13, 0), /base/],
     ["in-place matmul", op(Opcode.matmul, 1, 1), /two tensors|needs weight/],
     ["sampling rows of tokens", op(Opcode.sample, 2, 0), /row kind 1/],
+    ["hidden states of tokens", op(Opcode.sample, 3, 0), /row kind 1, found 0/],
+    [
+      "hidden states of no tensor",
+      op(Opcode.sample, 3, 99),
+      /as hidden, found 99/,
+    ],
+    ["hidden states below -1", op(Opcode.sample, 3, -2), /as hidden, found -2/],
   ];
   test.each(cases)("%s", async (_, change, message) => {
     using model = tinyModel();
@@ -342,6 +349,11 @@ describe("step() rejects, with a message,", () => {
       "21 alternatives",
       (b) => ({ ...b, samplingInts: set(b.samplingInts, 1, 21) }),
       /topLogprobs/,
+    ],
+    [
+      "hidden states asked for by 2",
+      (b) => ({ ...b, samplingInts: set(b.samplingInts, 9, 2) }),
+      /hidden of out row\[0\] must be 0\.\.1, is 2/,
     ],
     [
       "history out of range",

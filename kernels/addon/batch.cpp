@@ -122,6 +122,7 @@ Status checkSampling(const Plan& plan, const StepInput& in) {
     QUETZAL_TRY(checkSamplingFloats(in.samplingFloats.data() + row * samplingFloatWords, row));
     QUETZAL_TRY(checkEntry("topK of out row", row, ints[0], 0, INT32_MAX));
     QUETZAL_TRY(checkEntry("topLogprobs of out row", row, ints[1], -1, topLogprobsMax));
+    QUETZAL_TRY(checkEntry("hidden of out row", row, ints[9], 0, plan.hidden < 0 ? 0 : 1));
     QUETZAL_TRY(checkSpan("history", row, ints[5], ints[6], history));
     QUETZAL_TRY(checkSpan("bias", row, ints[7], ints[8], bias));
     for (int64_t i = ints[5]; i < int64_t{ints[5]} + ints[6]; ++i) {

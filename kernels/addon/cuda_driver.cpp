@@ -52,6 +52,14 @@ Status check(const Api& api, Result result, const char* action) {
   return failure("Cannot %s: CUDA says %s", action, describe(api, result).c_str());
 }
 
+Status canOverlap(const Api& api, Handle function, bool& can) {
+  int version = 0;
+  QUETZAL_CUDA_TRY(api, functionAttribute(&version, attributePtxVersion, function),
+                   "ask what the kernels were compiled for");
+  can = version >= 90;
+  return {};
+}
+
 Status findDevice(const Api& api, int index, Device& device, DeviceFacts& facts) {
   int count = 0;
   QUETZAL_CUDA_TRY(api, deviceCount(&count), "count CUDA devices");

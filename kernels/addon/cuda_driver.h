@@ -26,6 +26,9 @@ enum Attribute : int {
   attributeConcurrentManaged = 89,
 };
 
+/// Of a function: the architecture its code was compiled for, 90 for sm_90a.
+constexpr int attributePtxVersion = 5;
+
 struct LaunchAttribute {
   int id;
   char pad[4];
@@ -77,7 +80,7 @@ struct LaunchConfig {
   X(cuModuleLoadData, moduleLoad, (Handle*, const void*))                                      \
   X(cuModuleUnload, moduleUnload, (Handle))                                                    \
   X(cuModuleGetFunction, moduleFunction, (Handle*, Handle, const char*))                       \
-  X(cuFuncSetAttribute, functionAttribute, (Handle, int, int))                                 \
+  X(cuFuncGetAttribute, functionAttribute, (int*, int, Handle))                                \
   X(cuLaunchKernelEx, launch, (const LaunchConfig*, Handle, void**, void**))                   \
   X(cuStreamBeginCapture_v2, captureBegin, (Handle, int))                                      \
   X(cuStreamEndCapture, captureEnd, (Handle, Handle*))                                         \
@@ -112,6 +115,10 @@ struct DeviceFacts {
   uint64_t memoryBytes = 0;
   bool hasManagedMemory = false;
 };
+
+/// Whether kernels that were loaded from an image as `function` was may overlap: only code
+/// for sm_90 and later waits for the kernel before it, and PTX for older ones never does.
+Status canOverlap(const Api& api, Handle function, bool& can);
 
 /// The device with number `index`, or why there is none.
 Status findDevice(const Api& api, int index, Device& device, DeviceFacts& facts);

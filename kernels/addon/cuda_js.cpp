@@ -5,23 +5,29 @@
 namespace quetzal {
 namespace {
 
-/// Where libcuda and the kernels are, when not where they are looked for by default.
+/// Where libcuda and the kernels are, and how many graphs a model keeps.
 napi_value setup(napi_env env, napi_callback_info info) {
   napi_value options = nullptr, nothing = nullptr;
   size_t count = 1;
   std::string library, fatbin;
+  int64_t graphsMax = 0;
   Status status;
   if (napi_get_cb_info(env, info, &count, &options, nullptr, nullptr) != napi_ok || count < 1) {
-    status = failure("Cannot set CUDA up: needs library and fatbin");
+    status = failure("Cannot set CUDA up: needs library, fatbin and graphsMax");
   } else {
     status = js::string(env, options, "library", library);
     if (status.isOk()) status = js::string(env, options, "fatbin", fatbin);
+    if (status.isOk()) status = js::integer(env, options, "graphsMax", graphsMax);
+    if (status.isOk() && graphsMax < 1) {
+      status = failure("Cannot set CUDA up: graphsMax needs a whole number from 1, found %lld",
+                       static_cast<long long>(graphsMax));
+    }
   }
   if (!status.isOk()) {
     napi_throw_type_error(env, nullptr, status.message.c_str());
     return nullptr;
   }
-  cuda::cudaSetup() = {library, fatbin};
+  cuda::cudaSetup() = {library, fatbin, static_cast<size_t>(graphsMax)};
   napi_get_undefined(env, &nothing);
   return nothing;
 }

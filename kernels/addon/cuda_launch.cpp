@@ -10,8 +10,8 @@ Status CudaModel::launch(const KernelLaunch& shape, const Args& args) {
   LaunchAttribute attribute = {};
   attribute.id = launchAttributeProgrammatic;
   attribute.value.isProgrammatic = 1;
-  // From Hopper on a kernel may start while the one before ends; the first has none before.
-  const bool overlaps = !isFirstLaunch_ && facts_.major >= 9;
+  // A kernel may start while the one before ends; the first has none before.
+  const bool overlaps = canOverlap_ && !isFirstLaunch_;
   isFirstLaunch_ = false;
   const LaunchConfig config = {shape.gridX, shape.gridY, shape.gridZ, shape.threads, 1, 1,
                                shape.sharedBytes, stream_.handle(), overlaps ? &attribute : nullptr,
@@ -72,7 +72,7 @@ Status CudaModel::launchOp(const DeviceOp& op, const Bucket& bucket) {
       const NormArgs args = {tensor(op.a), op.sum < 0 ? nullptr : tensor(op.b),
                              op.sum < 0 ? nullptr : tensor(op.sum), weights_->vector(op.weight),
                              tensor(op.dst), preparedOf(op, rows), rows, colsOf(op.a), op.number};
-      return launch(perRow(KernelId::normRows, rows), args);
+      return launch(cuda::launchOf(args), args);
     }
     case Kind::groupNorm: {
       const GroupNormArgs args = {tensor(op.a), weights_->vector(op.weight), tensor(op.dst), rows,
@@ -88,12 +88,12 @@ Status CudaModel::launchOp(const DeviceOp& op, const Bucket& bucket) {
     case Kind::siluMul: {
       const ElementwiseArgs args = {tensor(op.a), tensor(op.b), tensor(op.dst),
                                     preparedOf(op, rows), rows, colsOf(op.dst)};
-      return launch(perRow(KernelId::siluMul, rows), args);
+      return launch(cuda::launchOf(args), args);
     }
     case Kind::prepare: {
       const ElementwiseArgs args = {tensor(op.a), nullptr, nullptr, preparedOf(op, rows), rows,
                                     colsOf(op.a)};
-      return args.x.mode == 0 ? Status{} : launch(perRow(KernelId::siluMul, rows), args);
+      return args.x.mode == 0 ? Status{} : launch(cuda::launchOf(args), args);
     }
     case Kind::gather: {
       const GatherArgs args = {tensor(op.a), input<int32_t>(at_.outRowIndex), tensor(op.dst), rows,
@@ -153,7 +153,7 @@ Status CudaModel::launchRopeKv(const DeviceOp& op, const Bucket& bucket) {
   args.neox = op.neox;
   args.layer = op.layer;
   args.writesKv = op.writesKv;
-  return launch(perRow(KernelId::ropeKv, bucket.rows), args);
+  return launch(launchOf(args), args);
 }
 
 Status CudaModel::launchAttention(const DeviceOp& op, const Bucket& bucket) {
@@ -179,7 +179,7 @@ Status CudaModel::launchAttention(const DeviceOp& op, const Bucket& bucket) {
     args.splits = bucket.splits;
     args.scale = op.number;
     QUETZAL_TRY(launch(launchOf(args), args));
-    QUETZAL_TRY(launch(perRow(KernelId::attentionFinish, args.rows), args));
+    QUETZAL_TRY(launch(launchOfFinish(args), args));
   }
   return {};
 }
@@ -191,7 +191,8 @@ Status CudaModel::launchSample(const DeviceOp& op, const Bucket& bucket) {
   args.ints = input<int32_t>(at_.ints);
   args.floats = input<float>(at_.floats);
   args.tables = input<int32_t>(at_.tables);
-  args.adjusted = sampling_.as<float>();
+  args.parts = sampling_.as<SamplePart>();
+  args.adjusted = sampling_.as<float>(adjustedLogits_);
   args.tokens = results_.as<int32_t>();
   args.logprobs = results_.as<float>(resultAt_.logprobs);
   args.topIds = results_.as<int32_t>(resultAt_.topIds);
@@ -199,6 +200,7 @@ Status CudaModel::launchSample(const DeviceOp& op, const Bucket& bucket) {
   args.statuses = results_.as<int32_t>(resultAt_.statuses);
   args.rows = bucket.outRows;
   args.vocab = plan_.vocabOut;
+  QUETZAL_TRY(launch(launchOfScan(args), args));
   return launch(launchOf(args), args);
 }
 

@@ -6,6 +6,14 @@
 
 namespace quetzal::cuda {
 
+/// Managed memory can be reached from the host as well.
+enum class MemoryKind { plain, managed };
+
+/// Part of the device's memory, one in so many, that managed memory leaves free. What does
+/// not fit beside it moves to the host without an error, and every step then waits for the
+/// bus. As backend.ts has it.
+constexpr uint64_t managedMarginShare = 16;
+
 /// One allocation; `bytes` is 0 when there is none.
 class DeviceMemory {
  public:
@@ -19,14 +27,17 @@ class DeviceMemory {
     return *this;
   }
 
-  /// `what` as in "needs 5 bytes of device memory for <what>".
-  Status allocate(const Api& api, uint64_t bytes, const char* what, bool isManaged = false) {
+  /// `what` as in "needs 5 bytes of device memory for <what>". Never asks for more than is
+  /// free: some of it would be managed memory's.
+  Status allocate(const Api& api, uint64_t bytes, const char* what,
+                  MemoryKind kind = MemoryKind::plain) {
     reset();
     const uint64_t wanted = bytes < 16 ? 16 : (bytes + 255) / 256 * 256;
     size_t free = 0, total = 0;
     Result result = api.memoryInfo(&free, &total);
-    // Managed memory may be bigger than the device; then it would live on the host.
-    if (result == resultOk && wanted > free) result = resultOutOfMemory;
+    const bool isManaged = kind == MemoryKind::managed;
+    const uint64_t margin = isManaged ? total / managedMarginShare : 0;
+    if (result == resultOk && wanted + margin > free) result = resultOutOfMemory;
     if (result == resultOk) {
       result = isManaged ? api.allocateManaged(&pointer_, wanted, 1)
                          : api.allocate(&pointer_, wanted);
@@ -36,8 +47,10 @@ class DeviceMemory {
       bytes_ = wanted;
       return {};
     }
-    return failure("Cannot load model: needs %llu bytes of device memory for %s, %zu of %zu are "
-                   "free (%s)", static_cast<unsigned long long>(wanted), what, free, total,
+    const std::string more =
+        margin > 0 ? " and a margin of " + std::to_string(margin) : std::string();
+    return failure("Cannot go on: needs %llu bytes of device memory for %s%s, %zu of %zu are free "
+                   "(%s)", static_cast<unsigned long long>(wanted), what, more.c_str(), free, total,
                    describe(api, result).c_str());
   }
   void reset() {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <set>
 
 #include "clock.h"
 #include "model.h"
@@ -13,7 +14,6 @@ namespace quetzal::cuda {
 namespace {
 
 constexpr int32_t attentionRowsMax = 256;  // rows whose splits lie in memory at once
-constexpr size_t graphsMax = 64;
 /// JavaScript engines take ArrayBuffers of at least this size.
 constexpr uint64_t pieceBytesMax = uint64_t{1} << 30;
 
@@ -73,6 +73,7 @@ CudaModel::~CudaModel() {
       if (event) api_->eventDestroy(event);
     }
   }
+  if (lastEnd_) api_->eventDestroy(lastEnd_);
   if (module_) api_->moduleUnload(module_);
 }
 
@@ -80,17 +81,19 @@ Status CudaModel::load() { return loadWith(nullptr); }
 
 Status CudaModel::loadWith(const DeviceWeights::Fill* fill) {
   QUETZAL_TRY(makeDevicePlan(spec_, device_));
-  QUETZAL_TRY(openDevice());
+  QUETZAL_TRY(openDevice(fill == nullptr));
   QUETZAL_TRY(loadKernels());
   weights_ = std::make_unique<DeviceWeights>(*api_, context_, spec_, plan_);
   QUETZAL_TRY(fill ? weights_->makeRandom(*fill) : weights_->load());
-  return allocate();
+  weightBytesRead_ = productWeightBytes();
+  // Only a model that serves lends its KV to the host.
+  return allocate(fill ? MemoryKind::plain : MemoryKind::managed);
 }
 
-Status CudaModel::openDevice() {
+Status CudaModel::openDevice(bool needsManagedMemory) {
   QUETZAL_TRY(openApi(cudaSetup().library, api_));
   QUETZAL_TRY(findDevice(*api_, 0, deviceId_, facts_));
-  if (!facts_.hasManagedMemory) {
+  if (needsManagedMemory && !facts_.hasManagedMemory) {
     return failure("Cannot load model: needs a device whose managed memory the host can reach while "
                    "kernels run, %.100s has none", facts_.name.c_str());
   }
@@ -103,6 +106,7 @@ Status CudaModel::openDevice() {
       QUETZAL_CUDA_TRY(*api_, eventCreate(event, 0), "make an event");
     }
   }
+  QUETZAL_CUDA_TRY(*api_, eventCreate(&lastEnd_, 0), "make an event");
   return {};
 }
 
@@ -120,7 +124,7 @@ Status CudaModel::loadKernels() {
                                 "find a CUDA kernel");
     if (!status.isOk()) return {status.message + ": " + kernelNames[i]};
   }
-  return {};
+  return canOverlap(*api_, functions_[0], canOverlap_);
 }
 
 void CudaModel::layOut() {
@@ -148,7 +152,7 @@ void CudaModel::layOut() {
   resultAt_.bytes = resultAt_.statuses + aligned(outRows * 4);
 }
 
-Status CudaModel::allocate() {
+Status CudaModel::allocate(MemoryKind kvKind) {
   layOut();
   uint64_t floats = 0;
   for (const TensorSpec& tensor : spec_.tensors) {
@@ -190,8 +194,11 @@ Status CudaModel::allocate() {
       std::min<uint64_t>(spec_.rowsMax, attentionRowsMax) * device_.headsMax * splits;
   partialState_ = aligned(parts * spec_.kv.headDim * 4);
   QUETZAL_TRY(attention_.allocate(*api_, partialState_ + parts * 8, "splits of attention"));
-  QUETZAL_TRY(sampling_.allocate(*api_, static_cast<uint64_t>(spec_.outRowsMax) * plan_.vocabOut * 4,
-                                 "sampling"));
+  adjustedLogits_ =
+      aligned(uint64_t{sizeof(SamplePart)} * spec_.outRowsMax * scanPartsOf(plan_.vocabOut));
+  QUETZAL_TRY(sampling_.allocate(
+      *api_, adjustedLogits_ + static_cast<uint64_t>(spec_.outRowsMax) * plan_.vocabOut * 4,
+      "sampling"));
   QUETZAL_TRY(results_.allocate(*api_, resultAt_.bytes, "results"));
   for (Flight& flight : flights_) {
     QUETZAL_TRY(flight.found.allocate(*api_, resultAt_.bytes));
@@ -202,7 +209,7 @@ Status CudaModel::allocate() {
   const uint64_t blockBytes = static_cast<uint64_t>(spec_.kv.blockBytes());
   kv_->bytes = blockBytes * spec_.kv.blocks;
   kv_->pieceBytes = std::max<uint64_t>(pieceBytesMax / blockBytes, 1) * blockBytes;
-  QUETZAL_TRY(kv_->memory.allocate(*api_, kv_->bytes, "the KV pool", true));
+  QUETZAL_TRY(kv_->memory.allocate(*api_, kv_->bytes, "the KV pool", kvKind));
   // Written by the device first, so that its pages are there and not on the host.
   QUETZAL_CUDA_TRY(*api_, fill(kv_->memory.pointer(), 0, kv_->bytes, stream_.handle()),
                    "clear the KV pool");
@@ -215,22 +222,29 @@ Status CudaModel::allocate() {
 Status CudaModel::growTables(uint64_t words) {
   if (words <= tableWords_) return {};
   dropGraphs();
-  tableWords_ = std::max(words, 2 * tableWords_);
-  const uint64_t bytes = at_.tables + tableWords_ * 4;
+  const uint64_t wanted = std::max(words, 2 * tableWords_), bytes = at_.tables + wanted * 4;
+  tableWords_ = 0;  // until all of it is there
   QUETZAL_TRY(step_.allocate(*api_, bytes, "the step's input"));
   for (Flight& flight : flights_) QUETZAL_TRY(flight.staging.allocate(*api_, bytes));
+  tableWords_ = wanted;
   return {};
 }
 
 Status CudaModel::sleep() {
-  QUETZAL_CUDA_TRY(*api_, contextSet(context_), "use the CUDA device");
-  dropGraphs();
-  return weights_->sleep();
+  if (!lost_.empty()) return {lost_};
+  Status status = check(*api_, api_->contextSet(context_), "use the CUDA device");
+  if (status.isOk()) {
+    dropGraphs();
+    status = weights_->sleep();
+  }
+  return outcome(status);
 }
 
 Status CudaModel::wake() {
-  QUETZAL_CUDA_TRY(*api_, contextSet(context_), "use the CUDA device");
-  return weights_->wake();
+  if (!lost_.empty()) return {lost_};
+  Status status = check(*api_, api_->contextSet(context_), "use the CUDA device");
+  if (status.isOk()) status = weights_->wake();
+  return outcome(status);
 }
 
 CudaModel::Bucket CudaModel::bucketOf(const StepInput& in) const {
@@ -308,16 +322,29 @@ Status CudaModel::fill(Flight& flight, const Bucket& bucket) {
 void CudaModel::dropGraphs() {
   // A step in flight may run one of them.
   if (flightCount_ > 0) api_->streamSynchronize(stream_.handle());
-  for (const auto& [bucket, graph] : graphs_) api_->graphExecDestroy(graph);
+  for (const auto& [bucket, entry] : graphs_) api_->graphExecDestroy(entry.graph);
   graphs_.clear();
+}
+
+/// Makes room for one more graph: the one that was not launched for longest goes.
+void CudaModel::dropOldGraph() {
+  if (graphs_.size() < cudaSetup().graphsMax) return;
+  const auto oldest = std::min_element(graphs_.begin(), graphs_.end(), [](auto& a, auto& b) {
+    return a.second.lastUsed < b.second.lastUsed;
+  });
+  // A step in flight may run it.
+  if (flightCount_ > 0) api_->streamSynchronize(stream_.handle());
+  api_->graphExecDestroy(oldest->second.graph);
+  graphs_.erase(oldest);
 }
 
 Status CudaModel::graphOf(const Bucket& bucket, Handle& graph) {
   if (const auto found = graphs_.find(bucket); found != graphs_.end()) {
-    graph = found->second;
+    found->second.lastUsed = ++graphUses_;
+    graph = found->second.graph;
     return {};
   }
-  if (graphs_.size() >= graphsMax) dropGraphs();
+  dropOldGraph();
   constexpr int threadLocal = 1;
   Handle captured = nullptr;
   QUETZAL_CUDA_TRY(*api_, captureBegin(stream_.handle(), threadLocal), "capture a step");
@@ -328,7 +355,7 @@ Status CudaModel::graphOf(const Bucket& bucket, Handle& graph) {
     status = check(*api_, api_->graphInstantiate(&graph, captured, 0), "make a graph of a step");
   }
   if (captured) api_->graphDestroy(captured);
-  if (status.isOk()) graphs_[bucket] = graph;
+  if (status.isOk()) graphs_[bucket] = {graph, ++graphUses_};
   return status;
 }
 
@@ -367,11 +394,16 @@ Status CudaModel::finish() {
   return outcome(status);
 }
 
-/// A batch that cannot be sampled leaves the device well; anything else does not.
+/// A batch that cannot be sampled and a want of memory leave the device well; anything
+/// else does not.
 Status CudaModel::outcome(const Status& status) {
-  if (status.isOk() || status.message.starts_with("Cannot sample")) return status;
+  const std::string& text = status.message;
+  const bool isWell = status.isOk() || text.starts_with("Cannot sample") ||
+      text.starts_with("Cannot put the model to sleep: needs") ||
+      text.starts_with("Cannot go on: needs");
+  if (isWell) return status;
   if (lost_.empty()) {
-    lost_ = "Cannot step: the CUDA device " + facts_.name + " is lost (" + status.message +
+    lost_ = "Cannot step: the CUDA device " + facts_.name + " is lost (" + text +
         "); the worker needs a new process";
   }
   return {lost_};
@@ -405,7 +437,28 @@ Status CudaModel::queueReading(Flight& flight, bool wantsLogits) {
                                       logits.size() * 4, stream), "read logits");
     }
   }
+  QUETZAL_TRY(queueHidden(flight));
   return check(*api_, api_->eventRecord(flight.read, stream), "read the step's tokens");
+}
+
+/// Hidden states of the out rows that want theirs.
+Status CudaModel::queueHidden(Flight& flight) {
+  const StepInput& in = *flight.input;
+  std::vector<int64_t> rows;
+  for (int64_t row = 0; plan_.hidden >= 0 && row < in.outRows; ++row) {
+    if (wantsHidden(in, row)) rows.push_back(row);
+  }
+  if (rows.empty()) return {};
+  const int64_t cols = colsOf(plan_.hidden);
+  flight.result->hidden.resize(rows.size() * static_cast<size_t>(cols));
+  float* to = flight.result->hidden.data();
+  for (const int64_t row : rows) {
+    const auto from = reinterpret_cast<DevicePointer>(tensor(plan_.hidden) + row * cols);
+    QUETZAL_CUDA_TRY(*api_, copyOut(to, from, static_cast<size_t>(cols) * 4, stream_.handle()),
+                     "read hidden states");
+    to += cols;
+  }
+  return {};
 }
 
 Status CudaModel::readResults(Flight& flight) {
@@ -416,6 +469,12 @@ Status CudaModel::readResults(Flight& flight) {
   float ms = 0;
   QUETZAL_CUDA_TRY(*api_, eventElapsed(&ms, flight.begin, flight.end), "time a step");
   result.deviceUs = double{ms} * 1000;
+  if (hasLastEnd_) {
+    QUETZAL_CUDA_TRY(*api_, eventElapsed(&ms, lastEnd_, flight.end), "time a step");
+    result.periodUs = double{ms} * 1000;
+  }
+  std::swap(lastEnd_, flight.end);
+  hasLastEnd_ = true;
   result.bytesRead = bytesRead(in);
   std::memcpy(result.tokens.data(), found.as<void>(), in.outRows * 4);
   std::memcpy(result.logprobs.data(), found.as<void>(resultAt_.logprobs), in.outRows * 4);
@@ -433,6 +492,20 @@ Status CudaModel::readResults(Flight& flight) {
   return {};
 }
 
+/// Without tables of which a step only looks up rows.
+uint64_t CudaModel::productWeightBytes() const {
+  std::set<int32_t> tables, products;
+  for (const DeviceOp& op : device_.ops) {
+    if (op.kind == DeviceOp::Kind::embed) tables.insert(op.weight);
+    products.insert(op.weights.begin(), op.weights.end());
+  }
+  uint64_t bytes = weights_->bytes();
+  for (const int32_t table : tables) {
+    if (!products.contains(table)) bytes -= weights_->matrixBytes(table);
+  }
+  return bytes;
+}
+
 /// Weights once, and the KV that each row sees.
 double CudaModel::bytesRead(const StepInput& in) const {
   double tokens = 0;
@@ -440,7 +513,7 @@ double CudaModel::bytesRead(const StepInput& in) const {
     const int32_t* entry = &in.sequenceTable[4 * i];
     tokens += (entry[2] + (entry[1] + 1) / 2.0) * entry[1];
   }
-  return static_cast<double>(weights_->bytes()) +
+  return static_cast<double>(weightBytesRead_) +
       tokens * static_cast<double>(spec_.kv.layers * 4 * spec_.kv.kvHeads * spec_.kv.headDim);
 }
 

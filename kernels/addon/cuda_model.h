@@ -30,6 +30,7 @@ namespace quetzal::cuda {
 struct CudaSetup {
   std::string library = "libcuda.so.1";
   std::string fatbin;
+  size_t graphsMax = 64;  // of one model
 };
 /// For the process; set before the first model is loaded.
 CudaSetup& cudaSetup();
@@ -55,7 +56,7 @@ class CudaModel {
   ~CudaModel();
 
   Status load();
-  /// With random weights in place of a file's, for measuring.
+  /// With random weights in place of a file's, and KV out of the host's reach: for measuring.
   Status loadRandom(const DeviceWeights::Fill& fill) { return loadWith(&fill); }
   Status step(const StepInput& input, bool wantsLogits, StepResult& result) {
     QUETZAL_TRY(begin(input, wantsLogits, result));
@@ -95,9 +96,9 @@ class CudaModel {
   };
 
   Status loadWith(const DeviceWeights::Fill* fill);
-  Status openDevice();
+  Status openDevice(bool needsManagedMemory);
   Status loadKernels();
-  Status allocate();
+  Status allocate(MemoryKind kvKind);
   Status growTables(uint64_t words);
   void layOut();
 
@@ -105,10 +106,13 @@ class CudaModel {
   Status fill(Flight& flight, const Bucket& bucket);
   Status graphOf(const Bucket& bucket, Handle& graph);
   void dropGraphs();
+  void dropOldGraph();
   Status run(Flight& flight, bool wantsLogits);
   Status queueReading(Flight& flight, bool wantsLogits);
+  Status queueHidden(Flight& flight);
   Status readResults(Flight& flight);
   Status outcome(const Status& status);
+  uint64_t productWeightBytes() const;
   double bytesRead(const StepInput& input) const;
 
   Status launchAll(const Bucket& bucket);
@@ -143,14 +147,17 @@ class CudaModel {
   std::array<Flight, flightsMax> flights_;
   size_t oldest_ = 0, flightCount_ = 0;
   double finishedUs_ = 0;
+  Handle lastEnd_ = nullptr;  // event at the end of the step before
+  bool hasLastEnd_ = false;
   std::unique_ptr<DeviceWeights> weights_;
+  uint64_t weightBytesRead_ = 0;
   std::shared_ptr<KvPieces> kv_;
 
   DeviceMemory activations_, prepared_, ropes_, attention_, sampling_, step_, results_;
   std::vector<uint64_t> tensorAt_;      // floats
   std::vector<uint64_t> ropeAt_;        // bytes into ropes_: frequencies, cosines, sines
   uint64_t preparedScales_ = 0, preparedSums_ = 0, preparedHalves_ = 0, preparedRowScales_ = 0;
-  uint64_t partialState_ = 0;
+  uint64_t partialState_ = 0, adjustedLogits_ = 0;
   struct StepLayout {
     uint64_t tokenIds, positions, block, slot, lengths, tableBegin, outRowIndex, ints, floats, tables;
   } at_ = {};
@@ -158,8 +165,13 @@ class CudaModel {
     uint64_t logprobs, topIds, topLogprobs, statuses, bytes;
   } resultAt_ = {};
   uint64_t tableWords_ = 0, usedBytes_ = 0;
-  std::map<Bucket, Handle> graphs_;
-  bool isFirstLaunch_ = true;
+  struct KeptGraph {
+    Handle graph;
+    uint64_t lastUsed;
+  };
+  std::map<Bucket, KeptGraph> graphs_;
+  uint64_t graphUses_ = 0;
+  bool isFirstLaunch_ = true, canOverlap_ = false;
   std::string lost_;
 };
 

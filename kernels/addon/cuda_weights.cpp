@@ -211,6 +211,12 @@ Status DeviceWeights::wake() {
   return {};
 }
 
+uint64_t DeviceWeights::matrixBytes(int32_t id) const {
+  const WeightSpec& weight = spec_.weights[id];
+  const DeviceBytes bytes = deviceBytes(weight.type, weight.rows, weight.cols);
+  return aligned(bytes.quants) + aligned(bytes.scales);
+}
+
 DeviceMatrix DeviceWeights::matrix(int32_t id) const {
   const WeightSpec& weight = spec_.weights[id];
   const bool hasScales = blockOf(weight.type).scaleBytes > 0;

@@ -29,6 +29,8 @@ class DeviceWeights {
   bool isAsleep() const { return isAsleep_; }
 
   uint64_t bytes() const { return bytes_; }
+  /// What one matrix takes of them.
+  uint64_t matrixBytes(int32_t id) const;
   DeviceMatrix matrix(int32_t id) const;
   const float* vector(int32_t id) const;
   /// A vector as the file has it, in f32, on the host.

@@ -358,7 +358,19 @@ napi_value Driver::stepOutput(const StepResult& result) {
                                setNumber(env_, output, "bytesRead", result.bytesRead))) {
     return nullptr;
   }
+  if (!result.hidden.empty() && !setHidden(output, result.hidden)) return nullptr;
   return setNumber(env_, output, "stepUs", result.stepUs) ? output : nullptr;
+}
+
+/// In a buffer of its own, which lives as long as somebody keeps the states.
+bool Driver::setHidden(napi_value output, const std::vector<float>& hidden) {
+  napi_value buffer, view;
+  void* data = nullptr;
+  if (napi_create_arraybuffer(env_, hidden.size() * 4, &data, &buffer) != napi_ok) return false;
+  std::memcpy(data, hidden.data(), hidden.size() * 4);
+  return napi_create_typedarray(env_, napi_float32_array, hidden.size(), buffer, 0, &view) ==
+             napi_ok &&
+      napi_set_named_property(env_, output, "hidden", view) == napi_ok;
 }
 
 /// The thread has said its last word: joins it and lets go of everything. The pool's

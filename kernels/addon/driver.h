@@ -65,6 +65,7 @@ class Driver : public std::enable_shared_from_this<Driver> {
   bool makeKv(napi_value result);
   bool makePiece(void* data, size_t bytes, std::shared_ptr<void> owner, napi_value& piece);
   napi_value stepOutput(const StepResult& result);
+  bool setHidden(napi_value output, const std::vector<float>& hidden);
   Status fillLogits(Task& task);
   void finish();
   void settle(Task& task, napi_value value);

@@ -3,7 +3,8 @@
  *
  * `kernels/build.ts` makes `build/quetzal.node`; the environment variable
  * QUETZAL_ADDON names another one. Likewise QUETZAL_LIBCUDA names another driver than
- * libcuda.so.1, and QUETZAL_CUDA_KERNELS another file than quetzal.fatbin beside it.
+ * libcuda.so.1, QUETZAL_CUDA_KERNELS another file than quetzal.fatbin beside it, and
+ * QUETZAL_CUDA_GRAPHS how many graphs of steps a model keeps, if not 64.
  */
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -29,7 +30,9 @@ interface Addon {
   closeModel(handle: unknown): Promise<void>;
   sleepModel(handle: unknown): Promise<void>;
   wakeModel(handle: unknown): Promise<void>;
-  cudaSetup(setup: { library: string; fatbin: string }): void;
+  cudaSetup(
+    setup: { library: string; fatbin: string; graphsMax: number },
+  ): void;
   cudaProbe(): CudaProbe;
   crc32c(bytes: Uint8Array, plain?: boolean): number;
 }
@@ -74,6 +77,7 @@ function loadAddon(): Addon {
     library: process.env.QUETZAL_LIBCUDA ?? "libcuda.so.1",
     fatbin: process.env.QUETZAL_CUDA_KERNELS ??
       join(dirname(path), "quetzal.fatbin"),
+    graphsMax: Number(process.env.QUETZAL_CUDA_GRAPHS ?? 64),
   });
   return addon;
 }
@@ -120,18 +124,31 @@ class AddonModel implements NativeModel {
     try {
       return await this.#addon.step(this.#handle, batch);
     } catch (reason) {
-      const { message } = reason as Error;
-      if (lostDevice.test(message)) this.fault = message;
-      throw reason;
+      throw this.#noted(reason);
     }
   }
 
-  sleep(): Promise<void> {
-    return this.#addon.sleepModel(this.#handle);
+  async sleep(): Promise<void> {
+    try {
+      await this.#addon.sleepModel(this.#handle);
+    } catch (reason) {
+      throw this.#noted(reason);
+    }
   }
 
-  wake(): Promise<void> {
-    return this.#addon.wakeModel(this.#handle);
+  async wake(): Promise<void> {
+    try {
+      await this.#addon.wakeModel(this.#handle);
+    } catch (reason) {
+      throw this.#noted(reason);
+    }
+  }
+
+  /** Remembers that the device is gone. */
+  #noted(reason: unknown): unknown {
+    const { message } = reason as Error;
+    if (lostDevice.test(message)) this.fault = message;
+    return reason;
   }
 
   close(): Promise<void> {

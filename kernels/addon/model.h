@@ -12,9 +12,13 @@ namespace quetzal {
 struct StepResult {
   std::vector<int32_t> tokens, topIds;
   std::vector<float> logprobs, topLogprobs, logits;
+  /// Hidden states of the out rows that want theirs, one after another.
+  std::vector<float> hidden;
   double stepUs = 0;
   /// On a GPU: time of its kernels, and bytes of weights and KV that they read.
   double deviceUs = 0, bytesRead = 0;
+  /// On a GPU: from the end of the step before to the end of this one.
+  double periodUs = 0;
 };
 
 struct LoadedWeight {

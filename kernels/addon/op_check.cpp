@@ -17,7 +17,10 @@ void forgetUnused(Item& item) {
   const ItemKind kind = item.kind;
   if (kind == ItemKind::kvWrite || kind == ItemKind::sample) item.dst = -1;
   if (kind == ItemKind::embed || kind == ItemKind::rope) item.a = -1;
-  if (kind != ItemKind::add && kind != ItemKind::siluMul && kind != ItemKind::kvWrite) item.b = -1;
+  if (kind != ItemKind::add && kind != ItemKind::siluMul && kind != ItemKind::kvWrite &&
+      kind != ItemKind::sample) {
+    item.b = -1;
+  }
 }
 
 }  // namespace
@@ -258,6 +261,13 @@ Status OpChecker::sample(const Item& item, const char* name, size_t index) {
   }
   plan.logits = item.a;
   plan.vocabOut = spec.tensors[item.a].cols;
+  if (item.b == -1) return {};
+  QUETZAL_TRY(readable(name, index, "hidden", item.b));
+  if (!isRows(spec.tensors[item.b], RowKind::outRows)) {
+    return failure("Cannot load program: op %zu (%s) needs hidden states of row kind 1, found 0",
+                   index, name);
+  }
+  plan.hidden = item.b;
   return {};
 }
 

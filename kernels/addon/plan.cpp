@@ -114,8 +114,10 @@ std::vector<Lifetime> lifetimesOf(const ModelSpec& spec, const Plan& plan) {
       }
     }
   }
-  // Logits are read out after the last phase.
-  if (plan.logits >= 0) all[plan.logits].last = static_cast<int64_t>(plan.phases.size());
+  // These are read out after the last phase.
+  for (const int32_t tensor : {plan.logits, plan.hidden}) {
+    if (tensor >= 0) all[tensor].last = static_cast<int64_t>(plan.phases.size());
+  }
   return all;
 }
 

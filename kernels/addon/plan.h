@@ -65,6 +65,7 @@ struct Plan {
   int32_t vocabIn = 0;         // token ids must be below; 0: no embed
   int32_t vocabOut = 0;        // columns of the logits; 0: no sample
   int32_t logits = -1;
+  int32_t hidden = -1;         // tensor that steps can give out; -1: none
   std::vector<bool> usedAsMatrix, usedAsVector;  // per weight
 };
 

@@ -50,6 +50,12 @@ struct StepInput {
 
 constexpr int samplingIntWords = 10;
 constexpr int samplingFloatWords = 6;
+
+/// Whether the out row's hidden state is given out.
+inline bool wantsHidden(const StepInput& in, int64_t outRow) {
+  return in.samplingInts[outRow * samplingIntWords + 9] != 0;
+}
+
 constexpr int64_t positionsMax = 1 << 24;
 
 /// The sizes of a spec: every number in range, weights inside the file. `fileBytes`

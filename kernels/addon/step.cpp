@@ -295,6 +295,17 @@ void clear(const StepInput& input, StepResult& result) {
   result.logprobs.assign(input.outRows, 0);
   result.topIds.assign(input.outRows * topLogprobsMax, -1);
   result.topLogprobs.assign(input.outRows * topLogprobsMax, 0);
+  result.hidden.clear();
+}
+
+void copyHidden(const Model& model, const StepInput& input, StepResult& result) {
+  const int32_t id = model.plan().hidden;
+  for (int64_t row = 0; id >= 0 && row < input.outRows; ++row) {
+    if (!wantsHidden(input, row)) continue;
+    const int64_t cols = model.spec().tensors[id].cols;
+    const float* values = model.tensor(id) + row * cols;
+    result.hidden.insert(result.hidden.end(), values, values + cols);
+  }
 }
 
 }  // namespace
@@ -314,6 +325,7 @@ Status Model::step(const StepInput& input, bool wantsLogits, StepResult& result)
     const float* logits = tensor(plan_.logits);
     result.logits.assign(logits, logits + input.outRows * plan_.vocabOut);
   }
+  copyHidden(*this, input, result);
   return job.outcome();
 }
 

@@ -178,38 +178,48 @@ extern "C" __global__ void __launch_bounds__(attentionThreads) attention_4(const
   attend<4>(args);
 }
 
+/// One value of a row whose splits were attended apart.
+static __device__ __forceinline__ float mergedAt(const AttentionArgs& args, int64_t row,
+                                                 int32_t column, int32_t splits) {
+  const int32_t headDim = args.kv.headDim;
+  const int64_t first = (row * args.heads + column / headDim) * args.splits;
+  const float* states = args.partialState + 2 * first;
+  const float* parts = args.partial + first * headDim + column % headDim;
+  float best = -INFINITY, total = 0, mixed = 0;
+  for (int32_t part = 0; part < splits; ++part) {
+    best = states[2 * part] > best ? states[2 * part] : best;
+  }
+  for (int32_t part = 0; part < splits; ++part) {
+    const float share = expf(states[2 * part] - best);
+    total += share * states[2 * part + 1];
+    mixed += share * parts[static_cast<int64_t>(part) * headDim];
+  }
+  return mixed / total;
+}
+
 /// Merges a row's splits and makes the forms that the product behind it reads.
-extern "C" __global__ void __launch_bounds__(rowThreads) attention_finish(const AttentionArgs args) {
+extern "C" __global__ void __launch_bounds__(wholeRowThreadsMax)
+    attention_finish(const AttentionArgs args) {
   Shared shared;
-  float* perWarp = shared.take<float>(rowThreads / 32);
+  float* perWarp = shared.take<float>(wholeRowThreadsMax / 32);
   waitForKernelBefore();
   letNextKernelStart();
-  const auto row = static_cast<int32_t>(blockIdx.x);
-  const int32_t headDim = args.kv.headDim, cols = args.heads * headDim;
-  const int32_t length = args.lengths[row], perSplit = splitTokensOf(length);
+  const int32_t cols = args.heads * args.kv.headDim;
+  const RowPart part = ownPart(cols);
+  const int32_t length = args.lengths[part.row], perSplit = splitTokensOf(length);
   const int32_t splits = (length + perSplit - 1) / perSplit;
-  float* dst = args.dst + static_cast<int64_t>(row) * cols;
-  for (int i = threadIdx.x; i < cols; i += rowThreads) {
-    if (length == 0) {
-      dst[i] = 0;  // padding
-      continue;
+  float* dst = args.dst + static_cast<int64_t>(part.row) * cols;
+  if (args.splits > 1 || length == 0) {
+    const auto threads = static_cast<int32_t>(blockDim.x);
+    for (int32_t i = part.begin + static_cast<int32_t>(threadIdx.x); i < part.end; i += threads) {
+      dst[i] = length == 0 ? 0.0f /* padding */ : mergedAt(args, part.row, i, splits);
     }
-    if (args.splits == 1) continue;
-    const int64_t first = (static_cast<int64_t>(row) * args.heads + i / headDim) * args.splits;
-    float best = -INFINITY, total = 0, mixed = 0;
-    for (int32_t part = 0; part < splits; ++part) {
-      const float found = args.partialState[2 * (first + part)];
-      best = found > best ? found : best;
-    }
-    for (int32_t part = 0; part < splits; ++part) {
-      const float share = expf(args.partialState[2 * (first + part)] - best);
-      total += share * args.partialState[2 * (first + part) + 1];
-      mixed += share * args.partial[(first + part) * headDim + i % headDim];
-    }
-    dst[i] = mixed / total;
   }
-  __syncthreads();
-  prepareRow(dst, row, cols, args.x, perWarp);
+  withValues(part, [&](auto& values) {
+    // Each thread reads what it has just written.
+    values.eachHeld([&](float& value, int32_t i) { value = dst[i]; });
+    prepareRow(values, dst, part.row, cols, args.x, perWarp);
+  });
 }
 
 }  // namespace quetzal::cuda

@@ -35,9 +35,10 @@ beforeAll(async () => {
 afterEach(() => {
   delete process.env.QUETZAL_FAKE_CUDA_BYTES;
   delete process.env.QUETZAL_FAKE_CUDA_LOST;
+  delete process.env.QUETZAL_FAKE_CUDA_PTX;
 });
 
-function tinyFile(type: WeightType): {
+function tinyFile(type: WeightType, isUntied = false): {
   file: WeightFile;
   program: NativeModelSpec["program"];
 } {
@@ -45,7 +46,7 @@ function tinyFile(type: WeightType): {
   const random = new Random(11);
   const program = tinyTransformer(
     file,
-    shape,
+    { ...shape, isUntied },
     (rows, cols) =>
       file.add(
         encodeWeight(type, rows, cols, random.floats(rows * cols, 0.15)),
@@ -187,20 +188,31 @@ describe("the CUDA backend on the emulated driver", () => {
     },
   );
 
-  test("a step tells its time on the device and the bytes it read", async () => {
-    const tiny = tinyFile("Q8_0");
-    using _file = tiny.file;
-    const model = await load("cuda", tiny);
-    const output = await model.step(
-      makeBatch([{ tokenIds: Int32Array.of(1), blocks: [2] }], {
-        vocab: shape.vocab,
-      }),
-    );
-    ok(output.deviceUs! > 0 && output.deviceUs! <= output.stepUs);
-    // One token of KV in two layers: k and v of two heads of 32 halves.
-    equal(output.bytesRead, model.weightBytes + 2 * 2 * 2 * 32 * 2);
-    await model.close();
-  });
+  test.each([false, true])(
+    "a step tells its time on the device and the bytes it read, output of its own: %s",
+    async (isUntied) => {
+      const tiny = tinyFile("Q8_0", isUntied);
+      using _file = tiny.file;
+      const model = await load("cuda", tiny);
+      const output = await model.step(
+        makeBatch([{ tokenIds: Int32Array.of(1), blocks: [2] }], {
+          vocab: shape.vocab,
+        }),
+      );
+      ok(output.deviceUs! > 0 && output.deviceUs! <= output.stepUs);
+      // One token of KV in two layers: k and v of two heads of 32 halves.
+      const kvBytes = 2 * 2 * 2 * 32 * 2;
+      // A step looks up one row of a table that no product reads: quants, and f16 scales.
+      const whole = (bytes: number) => Math.ceil(bytes / 256) * 256;
+      const { vocab, width } = shape;
+      const tableBytes = whole(vocab * width) + whole(vocab * width / 32 * 2);
+      equal(
+        output.bytesRead,
+        model.weightBytes + kvBytes - (isUntied ? tableBytes : 0),
+      );
+      await model.close();
+    },
+  );
 
   test("KV blocks read and written from here are those of the pool", async () => {
     const tiny = tinyFile("F16");
@@ -255,6 +267,83 @@ describe("the CUDA backend on the emulated driver", () => {
       load("cuda", tiny),
       /needs \d+ bytes of device memory for .*, \d+ of 300000 are free/,
     );
+  });
+
+  test("the KV pool leaves a margin of the device's memory free", async () => {
+    const tiny = tinyFile("F16");
+    using _file = tiny.file;
+    const model = await load("cuda", tiny);
+    const probe = native.cuda!();
+    if (probe.missing !== undefined) throw new Error(probe.missing);
+    const needed = probe.memoryBytes - probe.freeBytes;
+    await model.close();
+    const withBytes = async (bytes: number) => {
+      process.env.QUETZAL_FAKE_CUDA_BYTES = String(bytes);
+      await (await load("cuda", tiny)).close();
+    };
+    await withBytes(Math.ceil(needed * 16 / 15) + 256);
+    await rejects(
+      withBytes(needed + 256),
+      /bytes of device memory for the KV pool and a margin of \d+, \d+ of/,
+    );
+  });
+
+  test("a model that cannot wake for want of room can wake later", async () => {
+    const tiny = tinyFile("F16");
+    using _file = tiny.file;
+    const model = await load("cuda", tiny);
+    const before = await logitsOf(model);
+    await model.sleep!();
+    process.env.QUETZAL_FAKE_CUDA_BYTES = "1000";
+    await rejects(
+      model.wake!(),
+      /needs \d+ bytes of device memory for weights/,
+    );
+    equal(model.fault, undefined);
+    delete process.env.QUETZAL_FAKE_CUDA_BYTES;
+    await model.wake!();
+    equal(errorOf(await logitsOf(model), before), 0);
+    await model.close();
+  });
+
+  test("more kinds of steps than graphs are kept give the same logits", async () => {
+    const tiny = tinyFile("F16");
+    using _file = tiny.file;
+    process.env.QUETZAL_CUDA_GRAPHS = "2";
+    await emulatedNative();
+    try {
+      const model = await load("cuda", tiny);
+      const before = await logitsOf(model);
+      equal(errorOf(await logitsOf(model), before), 0);
+      await model.close();
+    } finally {
+      delete process.env.QUETZAL_CUDA_GRAPHS;
+      await emulatedNative();
+    }
+  });
+
+  test("kernels that cannot wait for one another are launched apart", async () => {
+    const tiny = tinyFile("Q8_0");
+    using _file = tiny.file;
+    const overlapping = await load("cuda", tiny);
+    const expected = await logitsOf(overlapping);
+    await overlapping.close();
+    process.env.QUETZAL_FAKE_CUDA_PTX = "80";
+    const model = await load("cuda", tiny);
+    equal(errorOf(await logitsOf(model), expected), 0);
+    await model.close();
+  });
+
+  test("a device lost in sleep is told like one lost in a step", async () => {
+    const tiny = tinyFile("F16");
+    using _file = tiny.file;
+    const model = await load("cuda", tiny);
+    process.env.QUETZAL_FAKE_CUDA_LOST = "1";
+    await rejects(logitsOf(model), /is lost/);
+    await rejects(model.sleep!(), /Emulated GPU is lost/);
+    await rejects(model.wake!(), /Emulated GPU is lost/);
+    delete process.env.QUETZAL_FAKE_CUDA_LOST;
+    await model.close();
   });
 
   test("heads that the kernels cannot read are refused", async () => {

@@ -22,6 +22,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import {
   compilerIdentity,
+  compilesAtOnce,
   hash,
   isUpToDate,
   keyFile,
@@ -74,14 +75,17 @@ const backendSources = [
   "weights",
 ];
 
-/** Ampere, Hopper with its own instructions, and PTX for what comes after. */
+/**
+ * Ampere and its kin, Hopper, and PTX for what comes after. That PTX is Hopper's, since only
+ * its kernels can overlap.
+ */
 const deviceFlags = [
   "-fatbin",
   "-std=c++17",
   "-O3",
   "-gencode=arch=compute_80,code=sm_80",
   "-gencode=arch=compute_90a,code=sm_90a",
-  "-gencode=arch=compute_80,code=compute_80",
+  "-gencode=arch=compute_90,code=compute_90",
 ];
 
 interface Unit {
@@ -119,7 +123,7 @@ export async function buildEmulation(
         onProgress?.(++done, total, basename(next.source));
       }
     };
-    await Promise.all([work(), work()]);
+    await Promise.all(Array.from({ length: compilesAtOnce }, work));
     await link(library, libraryUnits, ["-shared"]);
     await link(check, checkUnits, ["-ldl"]);
     return { library, check };

@@ -237,7 +237,8 @@ static __device__ __forceinline__ float warpSum(float x) {
   return x;
 }
 
-/// Over all threads of a one-dimensional block; `perWarp` is shared, one entry a warp.
+/// Over all threads of a one-dimensional block of 1, 2, 4, .. 32 warps; `perWarp` is shared,
+/// one entry a warp. Pairs are combined alike in every lane, so all get the same bits.
 template <typename T, typename Combine>
 static __device__ __forceinline__ T blockReduce(T x, T* perWarp, Combine combine) {
   for (int offset = 16; offset > 0; offset >>= 1) {
@@ -246,8 +247,11 @@ static __device__ __forceinline__ T blockReduce(T x, T* perWarp, Combine combine
   __syncthreads();  // others may still read the last result
   if (threadIdx.x % 32 == 0) perWarp[threadIdx.x / 32] = x;
   __syncthreads();
-  T total = perWarp[0];
-  for (unsigned i = 1; i < blockDim.x / 32; ++i) total = combine(total, perWarp[i]);
+  const unsigned warps = blockDim.x / 32;
+  T total = perWarp[threadIdx.x % warps];
+  for (unsigned offset = warps / 2; offset > 0; offset >>= 1) {
+    total = combine(total, __shfl_xor_sync(allLanes, total, offset));
+  }
   return total;
 }
 

@@ -54,6 +54,13 @@ constexpr int32_t gemvRowsMax = 4;
 /// their bits; the product is divided by it.
 constexpr float halfWeightScale = 64.0f;
 
+/// Threads of a block that works on one row, of one that shares a row with others, and of
+/// one that has all of a row and the largest value or the sum of it to find.
+constexpr int32_t rowThreads = 256, spreadThreads = 128, wholeRowThreadsMax = 1024,
+                  ropeThreads = 64;
+/// Values of its row that a thread keeps in registers.
+constexpr int32_t rowHeldMax = 16;
+
 struct EmbedArgs {
   DeviceMatrix table;
   const int32_t* ids;  // [rows]
@@ -154,6 +161,19 @@ static inline int32_t splitTokensOf(int32_t length) {
 
 constexpr int32_t sampleIntWords = 10, sampleFloatWords = 7, sampleTopMax = 20;
 
+/// What sample_scan finds in one part of a row's logits.
+struct SamplePart {
+  uint64_t rank;  // of the largest: its key above its inverted id
+  double sum;     // of exp(logit - largest)
+  int32_t isNotFinite;
+};
+constexpr int32_t scanThreads = 256, scanHeld = 8, scanTokens = scanThreads * scanHeld;
+
+#ifdef __CUDACC__
+__host__ __device__
+#endif
+static inline int32_t scanPartsOf(int32_t vocab) { return (vocab + scanTokens - 1) / scanTokens; }
+
 /// Sampling of out rows; the words are those of Batch.samplingInts and samplingFloats with
 /// histories and biases at absolute places in `tables`; int word 9 is where the bias values
 /// (f32 bits) begin, float word 6 is ln(minP) or -infinity.
@@ -162,6 +182,7 @@ struct SampleArgs {
   const int32_t* ints;    // [rows, sampleIntWords]
   const float* floats;    // [rows, sampleFloatWords]
   const int32_t* tables;
+  SamplePart* parts;      // [rows, scanPartsOf(vocab)]
   float* adjusted;        // [rows, vocab]
   int32_t* tokens;        // [rows]
   float* logprobs;
@@ -171,6 +192,10 @@ struct SampleArgs {
   int32_t rows, vocab;
 };
 constexpr int32_t sampleThreads = 512;
+/// Of the bins of a histogram, so that fewer threads want the same word at once.
+constexpr int32_t sampleBinCopies = 8;
+/// Tokens on the list of those that can be kept, at most.
+constexpr int32_t sampleListMax = 2048;
 
 /// Per sequence: how many drafts the chosen tokens confirm, and the token behind them.
 struct VerifyArgs {

@@ -1,7 +1,7 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { beforeAll, describe, test } from "vitest";
-import { buildEmulation, buildFatbin } from "./build.ts";
+import { buildEmulation, buildFatbin, type EmulationBuild } from "./build.ts";
 
 /**
  * Every CUDA kernel, run by the emulation in three orders of threads and compared with
@@ -16,24 +16,35 @@ interface Outcome {
   readonly fault: string;
 }
 
+/** What `check --bench` tells; by emulation only that it runs. */
+interface Bench {
+  readonly kernels: readonly { readonly kernel: string; readonly us: number }[];
+  readonly models: readonly {
+    readonly skipped?: string;
+    readonly period_us: number;
+    readonly device_us: number;
+  }[];
+}
+
+let build: EmulationBuild;
 let outcomes: readonly Outcome[];
 beforeAll(async () => {
-  const { check, library } = await buildEmulation();
-  outcomes = await runCheck(check, ["--library", library, "--json"]);
+  build = await buildEmulation();
+  ({ cases: outcomes } = await runCheck<{ cases: readonly Outcome[] }>(
+    ["--json"],
+  ));
 }, 600_000);
 
 /** Exit status 1 says that cases failed, which the tests below say better. */
-function runCheck(
-  program: string,
-  args: readonly string[],
-): Promise<readonly Outcome[]> {
+function runCheck<Told>(args: readonly string[]): Promise<Told> {
+  const { check, library } = build;
   return new Promise((resolve, reject) => {
-    execFile(program, args, {
+    execFile(check, ["--library", library, "--fatbin", library, ...args], {
       env: { ...process.env, QUETZAL_FAKE_CUDA_QUIET: "1" },
       maxBuffer: 1 << 26,
     }, (error, stdout, stderr) => {
       try {
-        resolve(JSON.parse(stdout).cases);
+        resolve(JSON.parse(stdout));
       } catch {
         reject(new Error(`check failed: ${error?.message}\n${stderr}`));
       }
@@ -100,6 +111,34 @@ describe("CUDA kernels by emulation", () => {
     }
   });
 });
+
+test(
+  "the benchmark measures every kind of kernel and whole steps",
+  async () => {
+    const { kernels, models } = await runCheck<Bench>(["--bench", "60"]);
+    const names = kernels.map(({ kernel }) => kernel).join("; ");
+    for (
+      const name of [
+        /matmul_gemv_1 Q4_K/,
+        /matmul_tile_16 BF16/,
+        /attention \+ attention_finish/,
+        /norm_rows/,
+        /silu_mul/,
+        /embed_rows/,
+        /rope_kv/,
+        /sample_rows, greedy/,
+        /sample_rows, top-k/,
+      ]
+    ) ok(name.test(names), `no ${name} in ${names}`);
+    ok(kernels.every(({ us }) => us > 0));
+    ok(models.length > 0);
+    for (const { skipped, period_us, device_us } of models) {
+      equal(skipped, undefined);
+      ok(period_us > 0 && device_us > 0);
+    }
+  },
+  120_000,
+);
 
 test("nvcc compiles the kernels, or its absence is said", async () => {
   const result = await buildFatbin();

@@ -10,17 +10,18 @@ namespace quetzal::cuda {
 enum class KernelId : int {
   matmulGemv1, matmulGemv2, matmulGemv4, matmulTile8, matmulTile16, matmulTile32,
   normRows, normGroups, siluMul, addRows, gatherRows, embedRows, ropeTable, ropeKv,
-  attention1, attention2, attention4, attentionFinish, sampleRows, verifyDrafts,
+  attention1, attention2, attention4, attentionFinish, sampleScan, sampleRows,
+  verifyDrafts,
   copyBytes, fillRandom, tensorPeak,
 };
 
 /// In the order of KernelId: names in the fat binary.
-constexpr std::array<const char*, 23> kernelNames = {
+constexpr std::array<const char*, 24> kernelNames = {
     "matmul_gemv_1", "matmul_gemv_2", "matmul_gemv_4", "matmul_tile_8", "matmul_tile_16",
     "matmul_tile_32", "norm_rows", "norm_groups", "silu_mul", "add_rows", "gather_rows",
     "embed_rows", "rope_table", "rope_kv", "attention_1", "attention_2", "attention_4",
-    "attention_finish", "sample_rows", "verify_drafts", "copy_bytes", "fill_random",
-    "tensor_peak"};
+    "attention_finish", "sample_scan", "sample_rows", "verify_drafts", "copy_bytes",
+    "fill_random", "tensor_peak"};
 
 struct KernelLaunch {
   KernelId kernel;
@@ -31,10 +32,29 @@ static inline unsigned roundUp16(uint64_t bytes) {
   return static_cast<unsigned>((bytes + 15) / 16 * 16);
 }
 
-constexpr unsigned rowBlockThreads = 256, rowSharedBytes = 32;
-
+/// One block for each row.
 static inline KernelLaunch perRow(KernelId kernel, int32_t rows) {
-  return {kernel, static_cast<unsigned>(rows), 1, 1, rowBlockThreads, rowSharedBytes};
+  return {kernel, static_cast<unsigned>(rows), 1, 1, static_cast<unsigned>(rowThreads), 0};
+}
+
+constexpr unsigned wholeRowSharedBytes = wholeRowThreadsMax / 32 * 4;
+
+/// One block for each row, of as many threads as the row has columns, as far as that goes:
+/// a power of two, which sums over the block need.
+static inline KernelLaunch wholeRows(KernelId kernel, int32_t rows, int32_t cols) {
+  int32_t threads = 32;
+  while (threads < cols && threads < wholeRowThreadsMax) threads *= 2;
+  return {kernel, 1, static_cast<unsigned>(rows), 1, static_cast<unsigned>(threads),
+          wholeRowSharedBytes};
+}
+
+/// Columns spread over many blocks, so that one row alone uses many multiprocessors. Not
+/// when halves are made: they need the largest value of the row.
+static inline KernelLaunch spreadRows(KernelId kernel, int32_t rows, int32_t cols, int32_t mode) {
+  if ((mode & preparesHalves) || cols <= spreadThreads) return wholeRows(kernel, rows, cols);
+  return {kernel, static_cast<unsigned>((cols + spreadThreads - 1) / spreadThreads),
+          static_cast<unsigned>(rows), 1, static_cast<unsigned>(spreadThreads),
+          wholeRowSharedBytes};
 }
 
 static inline bool isPlainType(int32_t type) {
@@ -77,7 +97,29 @@ static inline KernelLaunch launchOf(MatmulArgs& args) {
 
 static inline KernelLaunch launchOf(const GroupNormArgs& args) {
   const int64_t groups = static_cast<int64_t>(args.rows) * args.groups;
-  return {KernelId::normGroups, static_cast<unsigned>((groups + 7) / 8), 1, 1, rowBlockThreads, 0};
+  constexpr int32_t perBlock = rowThreads / 32;
+  return {KernelId::normGroups, static_cast<unsigned>((groups + perBlock - 1) / perBlock), 1, 1,
+          static_cast<unsigned>(rowThreads), 0};
+}
+
+static inline KernelLaunch launchOf(const NormArgs& args) {
+  return wholeRows(KernelId::normRows, args.rows, args.cols);
+}
+
+/// silu_mul, which also prepares alone.
+static inline KernelLaunch launchOf(const ElementwiseArgs& args) {
+  return spreadRows(KernelId::siluMul, args.rows, args.cols, args.x.mode);
+}
+
+static inline KernelLaunch launchOf(const RopeKvArgs& args) {
+  const int32_t heads = (args.q ? args.heads : 0) + (args.k ? args.kHeads : 0);
+  return {KernelId::ropeKv, static_cast<unsigned>(heads), static_cast<unsigned>(args.rows), 1,
+          static_cast<unsigned>(ropeThreads), 0};
+}
+
+/// attention_finish, behind the splits.
+static inline KernelLaunch launchOfFinish(const AttentionArgs& args) {
+  return spreadRows(KernelId::attentionFinish, args.rows, args.heads * args.kv.headDim, args.x.mode);
 }
 
 static inline KernelLaunch launchOf(const AttentionArgs& args) {
@@ -96,11 +138,20 @@ static inline KernelLaunch launchOf(const AttentionArgs& args) {
               roundUp16(uint64_t{8} * groups * queries)};
 }
 
+/// sample_scan, before sample_rows.
+static inline KernelLaunch launchOfScan(const SampleArgs& args) {
+  constexpr unsigned warps = scanThreads / 32;
+  return {KernelId::sampleScan, static_cast<unsigned>(scanPartsOf(args.vocab)),
+          static_cast<unsigned>(args.rows), 1, static_cast<unsigned>(scanThreads),
+          roundUp16(warps * 4) + 2 * roundUp16(warps * 8)};
+}
+
 static inline KernelLaunch launchOf(const SampleArgs& args) {
-  const unsigned warps = sampleThreads / 32;
+  constexpr unsigned warps = sampleThreads / 32;
   return {KernelId::sampleRows, static_cast<unsigned>(args.rows), 1, 1,
           static_cast<unsigned>(sampleThreads),
-          roundUp16(warps * 4) + 2 * roundUp16(warps * 8) + 256 * 8 + 16};
+          roundUp16(warps * 4) + 2 * roundUp16(warps * 8) + sampleBinCopies * 256 * 8 + 16 +
+              sampleListMax * 4};
 }
 
 static inline KernelLaunch launchOf(const VerifyArgs& args) {

@@ -5,33 +5,39 @@
 
 namespace quetzal::cuda {
 
-extern "C" __global__ void __launch_bounds__(rowThreads) norm_rows(const NormArgs args) {
+extern "C" __global__ void __launch_bounds__(wholeRowThreadsMax) norm_rows(const NormArgs args) {
   Shared shared;
-  float* perWarp = shared.take<float>(rowThreads / 32);
+  float* perWarp = shared.take<float>(wholeRowThreadsMax / 32);
   waitForKernelBefore();
   letNextKernelStart();
-  const auto row = static_cast<int32_t>(blockIdx.x);
-  const int64_t at = static_cast<int64_t>(row) * args.cols;
-  const float* source = args.b ? args.sum + at : args.a + at;
-  float squares = 0;
-  for (int i = threadIdx.x; i < args.cols; i += rowThreads) {
-    float value = args.a[at + i];
-    if (args.b) {
-      value += args.b[at + i];
-      args.sum[at + i] = value;
+  const RowPart part = ownPart(args.cols);
+  const int64_t at = static_cast<int64_t>(part.row) * args.cols;
+  const float *a = args.a + at, *b = args.b ? args.b + at : nullptr;
+  float *sum = args.sum + at, *dst = args.dst + at;
+  withValues(part, [&](auto& values) {
+    float squares = 0;
+    values.eachHeld([&](float& value, int32_t i) { value = a[i]; });
+    if (b) {
+      values.eachHeld([&](float& value, int32_t i) { value += b[i]; });
+      values.eachHeld([&](float& value, int32_t i) { sum[i] = value; });
     }
-    squares += value * value;
-  }
-  if (args.weight) {
-    const float total = blockSum(squares, perWarp);
-    const float inverse = 1.0f / sqrtf(total / static_cast<float>(args.cols) + args.epsilon);
-    for (int i = threadIdx.x; i < args.cols; i += rowThreads) {
-      args.dst[at + i] = source[i] * inverse * args.weight[i];
+    values.eachHeld([&](float& value, int32_t) { squares += value * value; });
+    values.eachBeyond([&](int32_t i) {
+      float value = a[i];
+      if (b) sum[i] = value += b[i];
+      squares += value * value;
+    });
+    const float* row = b ? sum : a;
+    if (args.weight) {
+      const float total = blockSum(squares, perWarp);
+      const float inverse = 1.0f / sqrtf(total / static_cast<float>(args.cols) + args.epsilon);
+      values.eachHeld([&](float& value, int32_t i) { value = value * inverse * args.weight[i]; });
+      values.eachHeld([&](float& value, int32_t i) { dst[i] = value; });
+      values.eachBeyond([&](int32_t i) { dst[i] = row[i] * inverse * args.weight[i]; });
+      row = dst;
     }
-    source = args.dst + at;
-  }
-  __syncthreads();
-  prepareRow(source, row, args.cols, args.x, perWarp);
+    prepareRow(values, row, part.row, args.cols, args.x, perWarp);
+  });
 }
 
 /// A warp for each group.
@@ -50,22 +56,27 @@ extern "C" __global__ void __launch_bounds__(rowThreads) norm_groups(const Group
   }
 }
 
+static __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
+
 /// dst = silu(a) * b, and its prepared forms. With b null: prepared forms of a.
-extern "C" __global__ void __launch_bounds__(rowThreads) silu_mul(const ElementwiseArgs args) {
+extern "C" __global__ void __launch_bounds__(wholeRowThreadsMax) silu_mul(const ElementwiseArgs args) {
   Shared shared;
-  float* perWarp = shared.take<float>(rowThreads / 32);
+  float* perWarp = shared.take<float>(wholeRowThreadsMax / 32);
   waitForKernelBefore();
   letNextKernelStart();
-  const auto row = static_cast<int32_t>(blockIdx.x);
-  const int64_t at = static_cast<int64_t>(row) * args.cols;
-  if (args.b) {
-    for (int i = threadIdx.x; i < args.cols; i += rowThreads) {
-      const float gate = args.a[at + i];
-      args.dst[at + i] = gate / (1.0f + expf(-gate)) * args.b[at + i];
+  const RowPart part = ownPart(args.cols);
+  const int64_t at = static_cast<int64_t>(part.row) * args.cols;
+  const float *a = args.a + at, *b = args.b + at;
+  float* dst = args.dst + at;
+  withValues(part, [&](auto& values) {
+    values.eachHeld([&](float& value, int32_t i) { value = a[i]; });
+    if (args.b) {
+      values.eachHeld([&](float& value, int32_t i) { value = silu(value) * b[i]; });
+      values.eachHeld([&](float& value, int32_t i) { dst[i] = value; });
+      values.eachBeyond([&](int32_t i) { dst[i] = silu(a[i]) * b[i]; });
     }
-    __syncthreads();
-  }
-  prepareRow(args.b ? args.dst + at : args.a + at, row, args.cols, args.x, perWarp);
+    prepareRow(values, args.b ? dst : a, part.row, args.cols, args.x, perWarp);
+  });
 }
 
 extern "C" __global__ void __launch_bounds__(rowThreads) add_rows(const ElementwiseArgs args) {
@@ -136,13 +147,10 @@ extern "C" __global__ void __launch_bounds__(rowThreads) rope_table(const RopeTa
   }
 }
 
-static __device__ __forceinline__ void turnHeads(const RopeKvArgs& args, float* x, int heads,
-                                                 int64_t row) {
+static __device__ __forceinline__ void turnHead(const RopeKvArgs& args, float* head, int64_t row) {
   const int half = args.rotated / 2;
   const float *cosines = args.cosines + row * half, *sines = args.sines + row * half;
-  for (int i = threadIdx.x; i < heads * half; i += rowThreads) {
-    const int pair = i % half;
-    float* head = x + static_cast<int64_t>(i / half) * args.kv.headDim;
+  for (int pair = threadIdx.x; pair < half; pair += ropeThreads) {
     float* first = head + (args.neox ? pair : 2 * pair);
     float* second = first + (args.neox ? half : 1);
     const float a = *first, b = *second;
@@ -151,26 +159,31 @@ static __device__ __forceinline__ void turnHeads(const RopeKvArgs& args, float* 
   }
 }
 
-extern "C" __global__ void __launch_bounds__(rowThreads) rope_kv(const RopeKvArgs args) {
+/// A block for each head of q, then of k with v.
+extern "C" __global__ void __launch_bounds__(ropeThreads) rope_kv(const RopeKvArgs args) {
   waitForKernelBefore();
   letNextKernelStart();
-  const int64_t row = blockIdx.x;
+  const int64_t row = blockIdx.y;
   const DeviceKv& kv = args.kv;
-  float* k = args.k ? args.k + row * args.kHeads * kv.headDim : nullptr;
-  if (args.cosines) {
-    if (args.q) turnHeads(args, args.q + row * args.heads * kv.headDim, args.heads, row);
-    if (k) turnHeads(args, k, args.kHeads, row);
+  const int32_t qHeads = args.q ? args.heads : 0;
+  const auto index = static_cast<int32_t>(blockIdx.x);
+  if (index < qHeads) {
+    float* head = args.q + (row * args.heads + index) * kv.headDim;
+    if (args.cosines) turnHead(args, head, row);
+    return;
   }
+  const int32_t kvHead = index - qHeads;
+  float* k = args.k + (row * args.kHeads + kvHead) * kv.headDim;
+  if (args.cosines) turnHead(args, k, row);
   if (!args.writesKv || args.block[row] < 0) return;
   __syncthreads();
-  const float* v = args.v + row * kv.kvHeads * kv.headDim;
+  const float* v = args.v + (row * kv.kvHeads + kvHead) * kv.headDim;
   const int64_t headHalves = static_cast<int64_t>(kv.blockTokens) * kv.headDim;
-  uint16_t* block = kv.pool + args.block[row] * kv.blockHalves + args.layer * kv.layerHalves +
-      static_cast<int64_t>(args.slot[row]) * kv.headDim;
-  for (int i = threadIdx.x; i < kv.kvHeads * kv.headDim; i += rowThreads) {
-    const int64_t to = i / kv.headDim * headHalves + i % kv.headDim;
-    block[to] = floatToHalf(k[i]);
-    block[kv.kvHeads * headHalves + to] = floatToHalf(v[i]);
+  uint16_t* to = kv.pool + args.block[row] * kv.blockHalves + args.layer * kv.layerHalves +
+      kvHead * headHalves + static_cast<int64_t>(args.slot[row]) * kv.headDim;
+  for (int i = threadIdx.x; i < kv.headDim; i += ropeThreads) {
+    to[i] = floatToHalf(k[i]);
+    to[kv.kvHeads * headHalves + i] = floatToHalf(v[i]);
   }
 }
 

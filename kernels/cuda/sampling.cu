@@ -1,206 +1,65 @@
-// Choosing tokens, a block per out row, without sorting the vocabulary.
+// Choosing tokens without sorting the vocabulary.
+//
+// sample_scan spreads a row over many blocks: the largest logit and the sum of the
+// probabilities, which is all that greedy rows need. sample_rows does the rest, a block per
+// out row.
 //
 // The order of the steps is the CPU's: bias, penalties, then argmax (temperature 0) or
 // temperature, min_p, top_k, top_p and one Philox draw over what is kept, in order of id.
-// Ranks are by adjusted logit, lower ids first among equals. top_k and top_p look for the
-// last kept logit by a radix select over order-preserving keys; of the ids that share it,
-// the lowest are kept.
+// Ranks are by adjusted logit, lower ids first among equals: of the ids that share the last
+// kept logit, the lowest are kept.
 //
 // Probabilities are summed as 2^-40ths in 64-bit integers: exact and the same in whatever
 // order threads come, where float sums would differ from run to run.
 #include "../include/philox.h"
 #include "device.h"
+#include "prepare_row.h"
+#include "select_kept.h"
 
 namespace quetzal::cuda {
 
-using Mass = unsigned long long;
-
 constexpr int32_t statusOk = 0, statusLogitsNotFinite = 1, statusAdjustedNotFinite = 2,
                   statusAllForbidden = 3;
-constexpr int sampleWarps = sampleThreads / 32;
-
-/// Larger floats have larger keys.
-static __device__ __forceinline__ uint32_t keyOf(float x) {
-  const uint32_t bits = floatToBits(x == 0 ? 0.0f : x);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-static __device__ __forceinline__ Mass rankOf(float x, int32_t id) {
-  return static_cast<Mass>(keyOf(x)) << 32 | (0xffffffffu - static_cast<uint32_t>(id));
-}
-
-static __device__ __forceinline__ int32_t idOf(Mass rank) {
-  return static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(rank));
-}
-
-struct SampleShared {
-  float* floats;   // [warps]
-  double* doubles; // [warps]
-  Mass* masses;    // [warps]
-  Mass* bins;      // [256]
-  Mass* found;     // [2]
-};
-
-static __device__ __forceinline__ Mass maxRank(Mass own, const SampleShared& shared) {
-  return blockReduce(own, shared.masses, [](Mass a, Mass b) { return a > b ? a : b; });
-}
-
-/// What is kept: rank by key, with the last id of those whose key is the threshold.
-struct Kept {
-  const float* x;
-  float max, temperature, floor;
-  uint32_t threshold;
-  int32_t lastTie;
-
-  __device__ __forceinline__ bool isAllowed(int32_t id) const {
-    return (x[id] - max) / temperature >= floor;
-  }
-  __device__ __forceinline__ bool isKept(int32_t id) const {
-    const uint32_t key = keyOf(x[id]);
-    return isAllowed(id) && (key > threshold || (key == threshold && id <= lastTie));
-  }
-  __device__ __forceinline__ Mass massOf(int32_t id) const {
-    return static_cast<Mass>(expf((x[id] - max) / temperature) * 1099511627776.0f);  // 2^40
-  }
-};
-
-template <typename Weight>
-static __device__ __forceinline__ Mass totalOf(int32_t vocab, const SampleShared& shared,
-                                               Weight weight) {
-  Mass own = 0;
-  for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) own += weight(id);
-  return blockReduce(own, shared.masses, [](Mass a, Mass b) { return a + b; });
-}
-
-struct Selected {
-  uint32_t key;
-  Mass above;  // weight of the keys above it
-};
-
-/// The largest key such that keys from it upwards weigh at least `target`.
-template <typename Weight>
-static __device__ __forceinline__ Selected selectKey(const float* x, int32_t vocab, Mass target,
-                                                     const SampleShared& shared, Weight weight) {
-  uint32_t prefix = 0;
-  Mass above = 0;
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    for (int i = threadIdx.x; i < 256; i += sampleThreads) shared.bins[i] = 0;
-    __syncthreads();
-    for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
-      const uint32_t key = keyOf(x[id]);
-      if (shift < 24 && key >> (shift + 8) != prefix >> (shift + 8)) continue;
-      const Mass own = weight(id);
-      if (own > 0) atomicAdd(&shared.bins[key >> shift & 255], own);
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      int bin = 255;
-      while (bin > 0 && above + shared.bins[bin] < target) above += shared.bins[bin--];
-      shared.found[0] = above;
-      shared.found[1] = static_cast<Mass>(bin);
-    }
-    __syncthreads();
-    above = shared.found[0];
-    prefix |= static_cast<uint32_t>(shared.found[1]) << shift;
-    __syncthreads();
-  }
-  return {prefix, above};
-}
-
-/// The lowest id whose weight, with that of all lower ids, exceeds `target`; the last id
-/// that weighs anything when none does.
-template <typename Weight>
-static __device__ __forceinline__ int32_t crossingId(int32_t vocab, Mass target,
-                                                     const SampleShared& shared, Weight weight) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int32_t share = (vocab + sampleWarps * 32 - 1) / (sampleWarps * 32) * 32;
-  const int32_t begin = warp * share, end = begin + share < vocab ? begin + share : vocab;
-  Mass own = 0;
-  for (int32_t id = begin + lane; id < end; id += 32) own += weight(id);
-  for (int offset = 16; offset > 0; offset >>= 1) own += __shfl_xor_sync(allLanes, own, offset);
-  __syncthreads();
-  if (lane == 0) shared.masses[warp] = own;
-  if (threadIdx.x == 0) shared.found[0] = shared.found[1] = 0;
-  __syncthreads();
-  Mass before = 0;
-  for (int i = 0; i < warp; ++i) before += shared.masses[i];
-  if (before <= target && before + own > target) {
-    for (int32_t base = begin; base < end; base += 32) {
-      const int32_t id = base + lane;
-      Mass sum = id < end ? weight(id) : 0;
-      for (int offset = 1; offset < 32; offset <<= 1) {
-        const Mass below = __shfl_up_sync(allLanes, sum, offset);
-        if (lane >= offset) sum += below;
-      }
-      const uint32_t crossed = __ballot_sync(allLanes, before + sum > target);
-      if (crossed != 0) {
-        // The lowest lane that crossed speaks.
-        if (lane == 0 || !(crossed >> (lane - 1) & 1u)) {
-          if (crossed >> lane & 1u) shared.found[0] = static_cast<Mass>(id) + 1;
-        }
-        break;
-      }
-      before += __shfl_sync(allLanes, sum, 31);
-    }
-  }
-  __syncthreads();
-  const Mass found = shared.found[0];
-  __syncthreads();
-  if (found > 0) return static_cast<int32_t>(found - 1);
-  Mass last = 0;
-  for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
-    if (weight(id) > 0) last = static_cast<Mass>(id) + 1;
-  }
-  return static_cast<int32_t>(maxRank(last, shared)) - 1;
-}
-
-static __device__ __forceinline__ int32_t lastTieOf(const Kept& kept, int32_t vocab, Mass ties,
-                                                    const SampleShared& shared) {
-  return crossingId(vocab, ties - 1, shared, [&](int32_t id) -> Mass {
-    return keyOf(kept.x[id]) == kept.threshold && kept.isAllowed(id) && id <= kept.lastTie ? 1 : 0;
-  });
-}
 
 static __device__ __forceinline__ int32_t drawToken(Kept kept, const int32_t* ints,
                                                     const float* floats, int32_t vocab,
                                                     const SampleShared& shared) {
   const int32_t topK = ints[0];
   const float topP = floats[1];
+  Candidates who = {nullptr, vocab};
   if (topK > 0) {
     const Mass allowed =
-        totalOf(vocab, shared, [&](int32_t id) -> Mass { return kept.isAllowed(id) ? 1 : 0; });
+        totalOf(who, shared, [&](int32_t id) -> Mass { return kept.isAllowed(id) ? 1 : 0; });
     const Mass wanted = static_cast<Mass>(topK) < allowed ? static_cast<Mass>(topK) : allowed;
-    const Selected last = selectKey(kept.x, vocab, wanted, shared, [&](int32_t id) -> Mass {
+    const Selected last = selectKey(kept, who, wanted, shared, [&](int32_t id) -> Mass {
       return kept.isAllowed(id) ? 1 : 0;
     });
     kept.threshold = last.key;
-    kept.lastTie = lastTieOf(kept, vocab, wanted - last.above, shared);
+    kept.lastTie = lastTieOf(kept, who, wanted - last.above, shared);
   }
   const auto keptMass = [&](int32_t id) -> Mass { return kept.isKept(id) ? kept.massOf(id) : 0; };
   if (topP < 1) {
-    const Mass total = totalOf(vocab, shared, keptMass);
+    const Mass total = totalOf(who, shared, keptMass);
     const double share = static_cast<double>(topP) * static_cast<double>(total);
     Mass wanted = static_cast<Mass>(share);
     if (static_cast<double>(wanted) < share) ++wanted;
     wanted = wanted < 1 ? 1 : wanted > total ? total : wanted;
-    const Selected last = selectKey(kept.x, vocab, wanted, shared, keptMass);
+    const Selected last = selectKey(kept, who, wanted, shared, keptMass);
     // All ties have the same logit and so the same mass.
     const uint32_t bits = last.key & 0x80000000u ? last.key & 0x7fffffffu : ~last.key;
-    const float logit = bitsToFloat(bits);
-    const auto each =
-        static_cast<Mass>(expf((logit - kept.max) / kept.temperature) * 1099511627776.0f);
+    const Mass each = kept.massOfLogit(bitsToFloat(bits));
     const Mass ties = each > 0 ? (wanted - last.above + each - 1) / each : 1;
     if (last.key != kept.threshold) kept.lastTie = vocab;
     kept.threshold = last.key;
-    kept.lastTie = lastTieOf(kept, vocab, ties, shared);
+    kept.lastTie = lastTieOf(kept, who, ties, shared);
   }
-  const Mass total = totalOf(vocab, shared, keptMass);
+  const Mass total = totalOf(who, shared, keptMass);
   const uint64_t seed = static_cast<uint64_t>(static_cast<uint32_t>(ints[3])) << 32 |
       static_cast<uint32_t>(ints[2]);
   const double u = uniformOf(seed, static_cast<uint32_t>(ints[4]));
   auto target = static_cast<Mass>(u * static_cast<double>(total));
   if (total > 0 && target >= total) target = total - 1;
-  return crossingId(vocab, target, shared, keptMass);
+  return crossingId(who, target, shared, keptMass);
 }
 
 /// bias and penalties, into `adjusted`.
@@ -227,14 +86,46 @@ static __device__ __forceinline__ void adjustLogits(const SampleArgs& args, cons
   __syncthreads();
 }
 
+extern "C" __global__ void __launch_bounds__(scanThreads) sample_scan(const SampleArgs args) {
+  Shared memory;
+  float* floats = memory.take<float>(scanThreads / 32);
+  double* doubles = memory.take<double>(scanThreads / 32);
+  Mass* masses = memory.take<Mass>(scanThreads / 32);
+  waitForKernelBefore();
+  letNextKernelStart();
+  const int64_t row = blockIdx.y;
+  const int32_t begin = static_cast<int32_t>(blockIdx.x) * scanTokens;
+  const int32_t end = begin + scanTokens < args.vocab ? begin + scanTokens : args.vocab;
+  const float* logits = args.logits + row * args.vocab;
+  RowValues<scanHeld> values({static_cast<int32_t>(row), begin, end});
+  values.eachHeld([&](float& x, int32_t id) { x = logits[id]; });
+  float worst = 0, largest = -INFINITY;
+  Mass best = 0;
+  values.eachHeld([&](float x, int32_t id) {
+    if ((floatToBits(x) & 0x7f800000u) == 0x7f800000u) worst = 1;
+    if (x > largest) largest = x;
+    best = largerOf(best, rankOf(x, id));
+  });
+  worst = blockMax(worst, floats);
+  largest = blockMax(largest, floats);
+  best = blockReduce(best, masses, largerOf);
+  double own = 0;
+  values.eachHeld([&](float x, int32_t) { own += static_cast<double>(expf(x - largest)); });
+  const double sum = blockReduce(own, doubles, sumOf);
+  if (threadIdx.x == 0) {
+    args.parts[row * scanPartsOf(args.vocab) + blockIdx.x] = {best, sum, worst > 0};
+  }
+}
+
 extern "C" __global__ void __launch_bounds__(sampleThreads) sample_rows(const SampleArgs args) {
   Shared memory;
   SampleShared shared;
   shared.floats = memory.take<float>(sampleWarps);
   shared.doubles = memory.take<double>(sampleWarps);
   shared.masses = memory.take<Mass>(sampleWarps);
-  shared.bins = memory.take<Mass>(256);
+  shared.bins = memory.take<Mass>(256 * sampleBinCopies);
   shared.found = memory.take<Mass>(2);
+  shared.ids = memory.take<int32_t>(sampleListMax);
   waitForKernelBefore();
   letNextKernelStart();
   const int64_t row = blockIdx.x;
@@ -256,11 +147,11 @@ extern "C" __global__ void __launch_bounds__(sampleThreads) sample_rows(const Sa
 
   float worst = 0;
   Mass best = 0;
-  for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
-    const float x = logits[id];
-    if ((floatToBits(x) & 0x7f800000u) == 0x7f800000u) worst = 1;
-    const Mass rank = rankOf(x, id);
-    best = rank > best ? rank : best;
+  const int32_t partCount = scanPartsOf(vocab);
+  const SamplePart* parts = args.parts + row * partCount;
+  for (int32_t i = threadIdx.x; i < partCount; i += sampleThreads) {
+    if (parts[i].isNotFinite) worst = 1;
+    best = largerOf(best, parts[i].rank);
   }
   if (blockMax(worst, shared.floats) > 0) {
     if (threadIdx.x == 0) args.statuses[row] = statusLogitsNotFinite;
@@ -269,10 +160,10 @@ extern "C" __global__ void __launch_bounds__(sampleThreads) sample_rows(const Sa
   best = maxRank(best, shared);
   const float rawMax = logits[idOf(best)];
   double own = 0;
-  for (int32_t id = threadIdx.x; id < vocab; id += sampleThreads) {
-    own += static_cast<double>(expf(logits[id] - rawMax));
+  for (int32_t i = threadIdx.x; i < partCount; i += sampleThreads) {
+    own += parts[i].sum * static_cast<double>(expf(logits[idOf(parts[i].rank)] - rawMax));
   }
-  const double sum = blockReduce(own, shared.doubles, [](double a, double b) { return a + b; });
+  const double sum = blockReduce(own, shared.doubles, sumOf);
   const double logTotal = static_cast<double>(rawMax) + log(sum);
 
   Mass previous = ~Mass{0};

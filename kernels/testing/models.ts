@@ -75,6 +75,8 @@ export interface TinyShape {
   readonly kvHeads: number;
   readonly headDim: number;
   readonly layers: number;
+  /** The output has a matrix of its own, not the embedding's. */
+  readonly isUntied?: boolean;
 }
 
 /** Random weights of a small transformer with every op in it. */
@@ -132,8 +134,9 @@ export function tinyTransformer(
     logits = builder.tensor(RowKind.outRows, vocab);
   builder.gather(last, x);
   builder.rmsNorm(last, last, norm(width), { epsilon: 1e-5 });
-  builder.matmul(logits, last, embedding);
-  builder.sample(logits);
+  const output = shape.isUntied ? addMatrix(vocab, width) : embedding;
+  builder.matmul(logits, last, output);
+  builder.sample(logits, last);
   return builder.build();
 }
 

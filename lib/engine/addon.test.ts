@@ -11,6 +11,7 @@ import { createTokenizer } from "../tokenizer/mod.ts";
 import {
   blockTokens,
   createEngine,
+  type Engine,
   type EngineToken,
   type Native,
   openModel,
@@ -201,5 +202,64 @@ test.each(kvTypes)(
     });
     deepEqual(ids, expected.ids);
     equal(started.transferredTokens, 100);
+  },
+);
+
+test("embeddings are those of the interpreter", async () => {
+  const path = join(folder, "embed.gguf");
+  writeTinyModel(path, {});
+  const { signal } = new AbortController();
+  const of = async (code: Native, isa?: Isa) => {
+    await using engine = await createEngine({
+      path,
+      native: code,
+      isa,
+      kvBlocks: 8,
+    });
+    const { values } = await engine.embed(
+      { requestId: "e", promptIds: promptOf(40) },
+      { signal },
+    );
+    equal(values.length, engine.hiddenSize);
+    return values;
+  };
+  const expected = await of(referenceNative);
+  for (const isa of native.isasSupported) {
+    const error = relativeError([await of(native, isa)], [expected]);
+    ok(error <= 1e-3, `${isa}: relative error ${error}`);
+  }
+});
+
+test.each(kvTypes)(
+  "an embedding is the same bits beside a running batch, in chunks, and from the cache: KV in %s",
+  async (kvType) => {
+    const { signal } = new AbortController();
+    const prompts = [5, 40, 100, 150].map((count, i) =>
+      promptOf(count, i + 3, 4096)
+    );
+    const embed = (engine: Engine, promptIds: Int32Array) =>
+      engine.embed({ requestId: "e", promptIds }, { signal });
+    const options = { path: demo, native, kvType, kvBlocks: 128 };
+    const alone: Float32Array[] = [];
+    for (const prompt of prompts) {
+      await using engine = await createEngine(options);
+      alone.push((await embed(engine, prompt)).values);
+    }
+    for (const variant of [{ rowsMax: 16, threads: 1 }, { threads: 2 }]) {
+      await using engine = await createEngine({ ...options, ...variant });
+      const running = [7, 8, 9].map((seed) =>
+        run(engine, { prompt: promptOf(60, seed, 4096), maxTokens: 40 })
+      );
+      for (const isCached of [false, true]) {
+        const results = await Promise.all(
+          prompts.map((prompt) => embed(engine, prompt)),
+        );
+        results.forEach(({ values, cachedTokens }, i) => {
+          deepEqual(values, alone[i]);
+          equal(cachedTokens > 0, isCached && i > 0);
+        });
+      }
+      equal((await Promise.all(running)).length, 3);
+    }
   },
 );

@@ -1,7 +1,7 @@
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { test } from "vitest";
 import { Code } from "../errors/mesh_error.ts";
-import { chooseBackend, deviceKvBytes } from "./backend.ts";
+import { chooseBackend, deviceKvBytes, deviceModelBytes } from "./backend.ts";
 import type { CudaDevice, Native } from "./native.ts";
 import type { ModelFile } from "./model_file.ts";
 
@@ -87,6 +87,19 @@ test("KV blocks get what weights and activations leave", () => {
   const most = device.freeBytes - 6e9;
   equal(bytes > 0.85 * most && bytes < most, true);
   equal(deviceKvBytes({ ...device, freeBytes: 6e9 }, model, limits), 0);
+});
+
+test("KV blocks leave a margin of the device, however little of it is free", () => {
+  const model = {
+    graph: { weights: [], program: { tensors: Int32Array.of(0, 64) } },
+  } as unknown as ModelFile;
+  const limits = { rowsMax: 8, runningMax: 8 };
+  const margin = device.memoryBytes / 16;
+  for (const freeBytes of [80e9, 20e9, 6e9, 1e9]) {
+    const found = deviceKvBytes({ ...device, freeBytes }, model, limits);
+    equal(found <= Math.max(0, freeBytes - margin), true);
+  }
+  equal(deviceModelBytes(device), 75e9);
 });
 
 test.each(["auto", "cuda"] as const)(

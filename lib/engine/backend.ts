@@ -51,14 +51,22 @@ function requireOnGpu(kvType: KvType, { name }: CudaDevice): void {
   );
 }
 
-/** Share of the free memory that we take: the driver and graphs need some too. */
-const usableShare = 0.92;
+/**
+ * Share of a device's memory that weights and KV leave free, for graphs and the driver:
+ * KV without room moves to the host and slows every step. As cuda_memory.h has it.
+ */
+const marginShare = 1 / 16;
 /** Splits of attention, prepared inputs, results. */
 const workBytes = 256 * 2 ** 20;
 
+/** What models on a device may take together. */
+export function deviceModelBytes({ memoryBytes }: CudaDevice): number {
+  return Math.floor(memoryBytes * (1 - marginShare));
+}
+
 /** What is left for KV blocks when weights and activations have their place. */
 export function deviceKvBytes(
-  { freeBytes }: CudaDevice,
+  { freeBytes, memoryBytes }: CudaDevice,
   { graph }: ModelFile,
   { rowsMax, runningMax }: { rowsMax: number; runningMax: number },
 ): number {
@@ -70,6 +78,7 @@ export function deviceKvBytes(
       (tensors[i] === 0 ? rowsMax : runningMax);
   }
   // A few times the widest input, in the forms that products read.
-  const left = freeBytes * usableShare - weightBytes - 1.5 * activationBytes;
+  const left = freeBytes - memoryBytes * marginShare - weightBytes -
+    1.5 * activationBytes;
   return Math.max(0, Math.floor(left));
 }

@@ -66,6 +66,43 @@ test.each(["demo-q8_0", "demo-f16"])(
   120_000,
 );
 
+test(
+  "embeddings point where those of the CPU do, beside a running sequence too",
+  async () => {
+    const prompts = ["What is the KV cache?", "Name five fruits."].map(encode);
+    const valuesOn = async (backend: "cpu" | "cuda") => {
+      await using engine = await createEngine({
+        ...options,
+        path: model("demo-f16"),
+        native,
+        backend,
+      });
+      const { signal } = new AbortController();
+      const running = run(engine, { prompt: encode("Hello!"), maxTokens: 6 });
+      const results = await Promise.all(
+        prompts.map((promptIds) =>
+          engine.embed({ requestId: "e", promptIds }, { signal })
+        ),
+      );
+      await running;
+      return results.map(({ values }) => values);
+    };
+    const [onCpu, onGpu] = [await valuesOn("cpu"), await valuesOn("cuda")];
+    for (const [i, values] of onGpu.entries()) {
+      const cosine = cosineOf(values, onCpu[i]);
+      ok(cosine > 0.9999, `cosine ${cosine}`);
+    }
+    ok(cosineOf(onGpu[0], onGpu[1]) < 0.99);
+  },
+  120_000,
+);
+
+function cosineOf(a: Float32Array, b: Float32Array): number {
+  const dot = (x: Float32Array, y: Float32Array) =>
+    x.reduce((sum, value, i) => sum + value * y[i], 0);
+  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+}
+
 test("sampled ids are those of the CPU for the same seed", async () => {
   const prompt = encode("Hello!");
   const sampling = {

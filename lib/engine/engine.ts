@@ -20,8 +20,14 @@ import { Generation } from "./generation.ts";
 import { KvFetches } from "./kv_fetches.ts";
 import type { CudaDevice, KvType, NativeModel, StepOutput } from "./native.ts";
 import { PrefixCache } from "./prefix_cache.ts";
+import { embedSequence, PromptEmbedding } from "./prompt_embedding.ts";
 import { PromptRun } from "./prompt_run.ts";
-import { readToken, type RunningStep, startStep } from "./running_step.ts";
+import {
+  HiddenRows,
+  readToken,
+  type RunningStep,
+  startStep,
+} from "./running_step.ts";
 import { Scheduler, type StepPlan } from "./scheduler.ts";
 import { Sequence, type SequenceOwner, type StepFacts } from "./sequence.ts";
 import { planAhead } from "./step_ahead.ts";
@@ -29,6 +35,8 @@ import { StepBatch } from "./step_batch.ts";
 import { StepRates } from "./step_rates.ts";
 import type {
   DeviceStatus,
+  EmbedResult,
+  EmbedSpec,
   Engine,
   EngineStatus,
   EngineToken,
@@ -46,6 +54,7 @@ export interface StepEngineOptions {
   readonly kvType: KvType;
   readonly contextLength: number;
   readonly vocabSize: number;
+  readonly hiddenSize: number;
   readonly layers: number;
   /** The GPU that runs the model. */
   readonly device?: CudaDevice | undefined;
@@ -70,6 +79,7 @@ export class StepEngine implements Engine {
   readonly kvBlockBytes: number;
   readonly layers: number;
   readonly vocabSize: number;
+  readonly hiddenSize: number;
   readonly weightBytes: number;
   readonly kvBytes: number;
 
@@ -102,6 +112,7 @@ export class StepEngine implements Engine {
     this.kvBlockBytes = options.model.kvBlockBytes;
     this.layers = options.layers;
     this.vocabSize = options.vocabSize;
+    this.hiddenSize = options.hiddenSize;
     this.weightBytes = options.model.weightBytes;
     this.kvBytes = options.kvBlocks * options.model.kvBlockBytes;
     this.#model = options.model;
@@ -166,6 +177,15 @@ export class StepEngine implements Engine {
       owner,
       options,
     );
+    return owner.result;
+  }
+
+  embed(
+    spec: EmbedSpec,
+    options: { signal: AbortSignal },
+  ): Promise<EmbedResult> {
+    const owner = new PromptEmbedding({ now: this.#now });
+    this.#enter(embedSequence(spec), spec.promptIds.length, owner, options);
     return owner.result;
   }
 
@@ -356,18 +376,22 @@ export class StepEngine implements Engine {
       batchSize: plan.sequences.length,
       stepUs: Math.round(output.stepUs),
     };
+    const hiddenRows = new HiddenRows(output, this.hiddenSize);
     let outRow = 0;
     for (let i = 0; i < plan.sequences.length; i++) {
       const sequence = plan.sequences[i];
       const rowCount = plan.rowCounts[i];
       const chooses = plan.isAhead || sequence.pendingCount === rowCount;
       const token = chooses ? readToken(output, outRow++, sequence) : undefined;
+      const facts = chooses && sequence.owner.wantsHidden
+        ? { ...step, hidden: hiddenRows.next() }
+        : step;
       // It ended in the step before, while this one was queued already.
       if (sequence.phase === "ended") continue;
       if (sequence.cancelled) continue;
       this.#scheduler.advance(sequence, rowCount);
       if (this.#progressed(sequence) && token) {
-        this.#choose(sequence, token, step);
+        this.#choose(sequence, token, facts);
       }
     }
   }

@@ -40,7 +40,10 @@ export interface EngineOptions {
    * and activations leave of its free memory.
    */
   readonly kvBlocks?: number;
-  /** Memory that this process may use; default: all of the machine. */
+  /**
+   * Memory that models may use, on a GPU of the device's; default: all of the machine
+   * or of the device.
+   */
   readonly memoryBytes?: number;
   /** Bytes for the pool, when `kvBlocks` is left out. */
   readonly kvBytes?: number;
@@ -72,9 +75,13 @@ export function chooseLimits(
 ): EngineLimits {
   const rowsMax = options.rowsMax ?? 256;
   const runningMax = options.runningMax ?? Math.min(64, rowsMax);
+  const { memoryBytes } = options;
   const poolBytesMax = device
-    ? deviceKvBytes(device, model, { rowsMax, runningMax })
-    : (options.memoryBytes ?? totalmem()) / 4;
+    ? Math.min(
+      deviceKvBytes(device, model, { rowsMax, runningMax }),
+      (memoryBytes ?? Infinity) - weightBytesOf(model),
+    )
+    : (memoryBytes ?? totalmem()) / 4;
   const limits = {
     threads: options.threads ?? Math.min(availableParallelism(), threadsMax),
     rowsMax,
@@ -123,9 +130,13 @@ export function engineSize(
   return {
     contextLength: contextOf(model, { kvBlocks }),
     // Packed for the kernels they take about what they take in the file.
-    weightBytes: model.graph.weights.reduce((sum, { bytes }) => sum + bytes, 0),
+    weightBytes: weightBytesOf(model),
     kvBytes: kvBlocks * model.kvBlockBytes,
   };
+}
+
+function weightBytesOf({ graph }: ModelFile): number {
+  return graph.weights.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 export function chooseIsa(wanted: string | undefined, native: Native): Isa {

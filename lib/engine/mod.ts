@@ -39,6 +39,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     kvType: model.kvType,
     contextLength: contextOf(model, limits),
     vocabSize: model.graph.vocabSize,
+    hiddenSize: model.graph.hiddenSize,
     layers: model.graph.kv.layers,
     now: options.now ?? (() => performance.now()),
     onWarning: options.onWarning ?? (() => {}),

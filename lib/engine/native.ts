@@ -115,7 +115,8 @@ export interface Batch {
   readonly outRowIndex: Int32Array;
   /**
    * i32 [outRows, 10]: topK, topLogprobs (-1: none), seed low, seed high, draw
-   * index, history begin, history count, bias begin, bias count, 0
+   * index, history begin, history count, bias begin, bias count, 1 if the row's
+   * hidden state is wanted
    */
   readonly samplingInts: Int32Array;
   /**
@@ -140,6 +141,11 @@ export interface StepOutput {
   readonly topIds: Int32Array;
   /** f32 [outRows, topLogprobsMax] */
   readonly topLogprobs: Float32Array;
+  /**
+   * f32 [rows that want it, hiddenSize]: what the output matrix is multiplied with,
+   * behind the final norm; absent when no row wants it
+   */
+  readonly hidden?: Float32Array;
   /** Wall time of the step in native code. */
   readonly stepUs: number;
   /** On a GPU: time of the step's kernels, and bytes of weights and KV they read. */

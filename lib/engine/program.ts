@@ -47,7 +47,10 @@ export const Opcode = {
   siluMul: 8,
   /** dst[outRows, cols] = a[outRow index] */
   gather: 9,
-  /** Chooses a token per out row from the logits a[outRows, vocab] */
+  /**
+   * Chooses a token per out row from the logits a[outRows, vocab]; b >= 0: the
+   * [outRows, cols] that `StepOutput.hidden` gives out
+   */
   sample: 10,
 } as const;
 export type Opcode = typeof Opcode[keyof typeof Opcode];
@@ -142,8 +145,8 @@ export class ProgramBuilder {
     this.#push({ opcode: Opcode.gather, dst, a });
   }
 
-  sample(logits: TensorId): void {
-    this.#push({ opcode: Opcode.sample, a: logits });
+  sample(logits: TensorId, hidden?: TensorId): void {
+    this.#push({ opcode: Opcode.sample, a: logits, b: hidden });
   }
 
   build(): Program {

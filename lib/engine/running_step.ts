@@ -45,3 +45,21 @@ export function readToken(
   }
   return { id, logprob: output.logprobs[outRow], top };
 }
+
+/** The hidden states of a step, in the order of the rows that want theirs. */
+export class HiddenRows {
+  readonly #output: StepOutput;
+  readonly #size: number;
+  #count = 0;
+
+  constructor(output: StepOutput, size: number) {
+    this.#output = output;
+    this.#size = size;
+  }
+
+  /** A copy: the step's array holds those of other requests. */
+  next(): Float32Array {
+    const begin = this.#count++ * this.#size;
+    return this.#output.hidden!.slice(begin, begin + this.#size);
+  }
+}

@@ -9,8 +9,10 @@ import type { EngineToken, KvFetcher, SequenceSpec } from "./types.ts";
  */
 export type SequencePhase = "waiting" | "fetching" | "running" | "ended";
 
-/** Who wants the results: a `generate()` or a `prefill()` call. */
+/** Who wants the results: a `generate()`, `prefill()` or `embed()` call. */
 export interface SequenceOwner {
+  /** Whether `chosen` is told the hidden state of the row that chose. */
+  readonly wantsHidden?: boolean;
   /** The KV of more tokens is complete; cached blocks count. */
   progressed(sequence: Sequence): void;
   /** A token was chosen. Answers whether the sequence goes on. */
@@ -23,6 +25,8 @@ export interface StepFacts {
   /** Sequences that ran in the step. */
   readonly batchSize: number;
   readonly stepUs: number;
+  /** f32 [hiddenSize], for an owner that wants it */
+  readonly hidden?: Float32Array;
 }
 
 export interface SequenceOptions {

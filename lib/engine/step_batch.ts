@@ -85,7 +85,7 @@ export class StepBatch implements Batch {
   }
 
   /** `outputCount`: tokens of the output before the one that is chosen. */
-  #addOutRow({ sampler }: Sequence, outputCount: number): void {
+  #addOutRow({ sampler, owner }: Sequence, outputCount: number): void {
     const { sampling } = sampler;
     const ints = samplingIntWords * this.outRows;
     const floats = samplingFloatWords * this.outRows;
@@ -99,7 +99,7 @@ export class StepBatch implements Batch {
     this.samplingInts[ints + 6] = sampler.historyCount;
     this.samplingInts[ints + 7] = this.#biasCount;
     this.samplingInts[ints + 8] = this.#addBiases(sampler, outputCount);
-    this.samplingInts[ints + 9] = 0;
+    this.samplingInts[ints + 9] = owner.wantsHidden ? 1 : 0;
     this.samplingFloats[floats] = sampling.temperature;
     this.samplingFloats[floats + 1] = sampling.topP;
     this.samplingFloats[floats + 2] = sampling.minP;

@@ -43,6 +43,7 @@ const engine = new StepEngine({
   kvType: "f16",
   contextLength: 1024,
   vocabSize: 100,
+  hiddenSize: 1,
   layers: 1,
   kvBlocks,
   rowsMax: 256,

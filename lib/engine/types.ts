@@ -29,6 +29,21 @@ export interface SequenceSpec {
   readonly maxTokens: number;
 }
 
+/** A prompt to embed. */
+export interface EmbedSpec {
+  readonly requestId: string;
+  readonly promptIds: Int32Array;
+}
+
+export interface EmbedResult {
+  /** f32 [hiddenSize], the last token's hidden state behind the final norm */
+  readonly values: Float32Array;
+  readonly cachedTokens: number;
+  readonly computedTokens: number;
+  readonly queueUs: number;
+  readonly computeUs: number;
+}
+
 export interface EngineToken {
   readonly id: number;
   readonly logprob: number | undefined;
@@ -129,6 +144,8 @@ export interface Engine extends AsyncDisposable {
   readonly kvBlockBytes: number;
   readonly layers: number;
   readonly vocabSize: number;
+  /** Values of an embedding. */
+  readonly hiddenSize: number;
   /** Bytes of weights in memory, and of the whole KV pool. */
   readonly weightBytes: number;
   readonly kvBytes: number;
@@ -159,6 +176,15 @@ export interface Engine extends AsyncDisposable {
       onBlocks?: (progress: PrefillProgress) => void;
     },
   ): Promise<PrefillResult>;
+  /**
+   * Runs a prompt for the hidden state of its last token. It shares steps and prefix
+   * cache with all other sequences, and the values are the same bits whatever runs
+   * beside it. Throws as `generate` does.
+   */
+  embed(
+    spec: EmbedSpec,
+    options: { signal: AbortSignal },
+  ): Promise<EmbedResult>;
   /** Numbered changes of the prefix cache, for the router's index. */
   onCacheChange(
     listener: (

@@ -91,8 +91,8 @@ describe("a URL", () => {
     });
     deepEqual(readFileSync(await fetchUrl()), Buffer.from(content));
     equal(server.asked.length, 3);
-    ok(isResumed(server.asked[1], 100_000), server.asked[1]);
-    ok(isResumed(server.asked[2], 150_000), server.asked[2]);
+    ok(isResumed(server.asked[1], 100_000), `${server.asked[1]}`);
+    ok(isResumed(server.asked[2], 150_000), `${server.asked[2]}`);
   });
 
   test("goes on in the next process", async () => {
@@ -101,7 +101,7 @@ describe("a URL", () => {
     deepEqual(cached(), [".from", ".part"]);
     await fetchUrl();
     equal(server.asked.length, 2);
-    ok(isResumed(server.asked[1], 100_000), server.asked[1]);
+    ok(isResumed(server.asked[1], 100_000), `${server.asked[1]}`);
   });
 
   test("begins anew when the server does not know ranges", async () => {
@@ -129,7 +129,7 @@ describe("a URL", () => {
     server.content = content;
     deepEqual(readFileSync(await fetchUrl()), Buffer.from(content));
     equal(server.asked.length, 3);
-    ok(isResumed(server.asked[1], 100_000), server.asked[1]);
+    ok(isResumed(server.asked[1], 100_000), `${server.asked[1]}`);
     equal(server.asked[2], undefined);
   });
 
@@ -154,7 +154,7 @@ describe("a URL", () => {
     );
     deepEqual(readFileSync(await fetchUrl()), Buffer.from(content));
     equal(server.asked.length, 3);
-    ok(isResumed(server.asked[1], 100_000), server.asked[1]);
+    ok(isResumed(server.asked[1], 100_000), `${server.asked[1]}`);
     equal(server.asked[2], undefined);
   });
 

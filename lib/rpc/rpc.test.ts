@@ -68,6 +68,7 @@ beforeAll(async () => {
             throw new MeshError(
               Code.invalidArgument,
               "Cannot tokenize: text is empty",
+              { field: "téxt[0]", retryAfterMs: 70 },
             );
           }
           return { ids: [request.text.length], contextLength: 1 };
@@ -153,6 +154,8 @@ test("callUnary() answers, and maps statuses to MeshError", async () => {
     name: "MeshError",
     code: Code.invalidArgument,
     message: "Cannot tokenize: text is empty",
+    field: "téxt[0]",
+    retryAfterMs: 70,
   });
 });
 

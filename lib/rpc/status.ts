@@ -1,4 +1,4 @@
-import { type ServiceError, status } from "@grpc/grpc-js";
+import { Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import type { StreamError } from "../../proto/gen/quetzal/v1/common.ts";
 import { Code, MeshError } from "../errors/mesh_error.ts";
 
@@ -27,12 +27,20 @@ export function fromStreamError(error: StreamError): MeshError {
   });
 }
 
+/** Trailing metadata of a failed unary call, which has no message to put them in. */
+const fieldKey = "quetzal-field";
+const retryKey = "quetzal-retry-after-ms";
+
 /** What grpc-js sends for a unary call that failed. */
 export function toServiceError(
   reason: unknown,
-): { code: number; details: string } {
+): { code: number; details: string; metadata: Metadata } {
   const error = MeshError.from(reason);
-  return { code: error.code, details: error.message };
+  const metadata = new Metadata();
+  // Metadata are ASCII, and a field may be named as a stranger wrote it.
+  if (error.field) metadata.set(fieldKey, encodeURIComponent(error.field));
+  if (error.retryAfterMs) metadata.set(retryKey, `${error.retryAfterMs}`);
+  return { code: error.code, details: error.message, metadata };
 }
 
 /**
@@ -40,9 +48,21 @@ export function toServiceError(
  * that cannot be reached or died; `cause` tells them apart for logs.
  */
 export function fromServiceError(error: ServiceError): MeshError {
+  const header = (key: string) => error.metadata?.get(key)[0]?.toString();
   return new MeshError(asCode(error.code), error.details || error.message, {
     cause: error,
+    field: decoded(header(fieldKey)),
+    retryAfterMs: Number(header(retryKey)) || undefined,
   });
+}
+
+function decoded(field: string | undefined): string | undefined {
+  try {
+    return field && decodeURIComponent(field);
+  } catch {
+    // Not encoded by us: as it came it names the field best.
+    return field;
+  }
 }
 
 /** What ended a stream that was not ended by us. */

@@ -21,6 +21,8 @@ export const Keys = {
   requestPresencePenalty: "gen_ai.request.presence_penalty",
   requestChoiceCount: "gen_ai.request.choice.count",
   requestStream: "gen_ai.request.stream",
+  requestEncodingFormats: "gen_ai.request.encoding_formats",
+  embeddingsDimensionCount: "gen_ai.embeddings.dimension.count",
   responseId: "gen_ai.response.id",
   responseModel: "gen_ai.response.model",
   responseFinishReasons: "gen_ai.response.finish_reasons",

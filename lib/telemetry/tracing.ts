@@ -119,7 +119,9 @@ function recordingProvider(
     spanLimits: { eventCountLimit: 1_024 },
     spanProcessors: [
       new BatchSpanProcessor(exporter, {
-        scheduledDelayMillis: 1_000,
+        // OpenTelemetry's own variable, which its SDK reads where nothing is said.
+        ...(process.env.OTEL_BSP_SCHEDULE_DELAY === undefined &&
+          { scheduledDelayMillis: 1_000 }),
         // Spans beyond it are dropped: 8,192 spans are some 8 MB.
         maxQueueSize: 8_192,
         maxExportBatchSize: 512,

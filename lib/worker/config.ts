@@ -1,5 +1,5 @@
 /** The settings that prefill and decode workers share. */
-import { availableParallelism, hostname, totalmem } from "node:os";
+import { availableParallelism, hostname } from "node:os";
 import type { WorkerRole } from "../bus/types.ts";
 import { type ConfigReader, logLevels } from "../config/mod.ts";
 import { type Backend, backends } from "../engine/backend.ts";
@@ -14,8 +14,8 @@ export interface WorkerConfig {
   readonly natsUrl: string;
   /** Loaded at the start; more may come by `WorkerControl.Load`. */
   readonly models: readonly ModelFile[];
-  /** Weights and KV of all models together. */
-  readonly modelMemoryBytes: number;
+  /** Weights and KV of all models together; default: by where they lie. */
+  readonly modelMemoryBytes: number | undefined;
   /** Where downloaded models are kept; shared by the processes of a machine. */
   readonly modelCache: string;
   /** Largest file that is downloaded. */
@@ -71,7 +71,7 @@ export function readWorkerConfig(
     modelMemoryBytes: reader.bytes(
       "QUETZAL_MODEL_MEMORY_BYTES",
       [1, 2 ** 50],
-      modelMemoryDefault(),
+      undefined,
     ),
     modelCache: reader.path("QUETZAL_MODEL_CACHE", modelCacheDefault),
     modelBytesMax: reader.bytes(
@@ -114,14 +114,6 @@ export function readWorkerConfig(
 function readSharedFolder(reader: ConfigReader): string | undefined {
   const folder = reader.path("QUETZAL_KV_SHARED_FOLDER", "/dev/shm");
   return folder === "none" ? undefined : folder;
-}
-
-/** Four fifths of what this process may have: the rest is for activations and JavaScript. */
-function modelMemoryDefault(): number {
-  // The limit of a container where there is one; without, some runtimes say 0 or 2^64.
-  const limit = process.constrainedMemory?.() ?? 0;
-  const bytes = limit > 0 && limit < totalmem() ? limit : totalmem();
-  return Math.floor(bytes * 0.8);
 }
 
 /** Ids end up in NATS subjects and keys, so only their plain characters pass. */

@@ -1,4 +1,9 @@
+import { totalmem } from "node:os";
+import process from "node:process";
+import { deviceModelBytes } from "../engine/backend.ts";
+import type { Native } from "../engine/native.ts";
 import { Code, MeshError } from "../errors/mesh_error.ts";
+import type { EngineConfig } from "./config.ts";
 
 /**
  * What the models of one worker may take together.
@@ -43,4 +48,26 @@ export class MemoryBudget {
 export interface MemoryShare extends Disposable {
   /** To what the model really takes. */
   resize(bytes: number): void;
+}
+
+/** What models may take when nothing was set: most of the memory that they lie in. */
+export function defaultModelBytes(
+  { backend, isa }: Pick<EngineConfig, "backend" | "isa">,
+  native: Native,
+): number {
+  const device = backend === "cpu" || isa !== undefined
+    ? undefined
+    : native.cuda?.();
+  // A GPU that is asked for and missing is the first load's to complain about.
+  return device === undefined || device.missing !== undefined
+    ? hostModelBytes()
+    : deviceModelBytes(device);
+}
+
+/** Four fifths of what this process may have: the rest is for activations and JavaScript. */
+function hostModelBytes(): number {
+  // The limit of a container where there is one; without, some runtimes say 0 or 2^64.
+  const limit = process.constrainedMemory?.() ?? 0;
+  const bytes = limit > 0 && limit < totalmem() ? limit : totalmem();
+  return Math.floor(bytes * 0.8);
 }

@@ -72,6 +72,11 @@ export function createMeasuringObserver(
         own.prefixCacheHits.inc(cachedTokens);
         own.promptTokens.inc(computedTokens);
       },
+      embedded: ({ cachedTokens, computedTokens }) => {
+        own.prefixCacheQueries.inc(cachedTokens + computedTokens);
+        own.prefixCacheHits.inc(cachedTokens);
+        own.promptTokens.inc(computedTokens);
+      },
       kvTransferFailed(reason) {
         failures.labels(model, reason).inc();
         reasons.set(model, (reasons.get(model) ?? new Set()).add(reason));

@@ -1,6 +1,7 @@
 /** What prefill and decode workers share. */
 export * from "./admission.ts";
 export * from "./config.ts";
+export * from "./embed_service.ts";
 export * from "./observer.ts";
 export * from "./load_models.ts";
 export * from "./memory_budget.ts";

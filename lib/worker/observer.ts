@@ -1,4 +1,8 @@
-import type { PrefillResult, SequenceEvent } from "../engine/types.ts";
+import type {
+  EmbedResult,
+  PrefillResult,
+  SequenceEvent,
+} from "../engine/types.ts";
 
 /** What the services tell about their work; `metrics.ts` makes numbers of it. */
 export interface WorkerObserver {
@@ -13,6 +17,8 @@ export interface ModelObserver {
   sequenceEvent(event: SequenceEvent): void;
   /** A prompt that was run for another worker. */
   promptDone(result: PrefillResult): void;
+  /** A prompt that became a vector. */
+  embedded(result: EmbedResult): void;
   /** A KV transfer ended early; what it lacks is computed here. */
   kvTransferFailed(reason: string): void;
   kvTransferred(bytes: number): void;

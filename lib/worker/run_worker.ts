@@ -12,8 +12,9 @@ import {
 } from "../telemetry/mod.ts";
 import { Admission } from "./admission.ts";
 import type { WorkerConfig } from "./config.ts";
+import { embedService } from "./embed_service.ts";
 import { prepareModel } from "./load_models.ts";
-import { MemoryBudget } from "./memory_budget.ts";
+import { defaultModelBytes, MemoryBudget } from "./memory_budget.ts";
 import { createMeasuringObserver, type MeasuringObserver } from "./metrics.ts";
 import { ModelHost } from "./model_host.ts";
 import type { WorkerObserver } from "./observer.ts";
@@ -93,6 +94,7 @@ async function serveUntilStopped<C extends WorkerConfig>(
   const admission = new Admission();
   const crc32c = (bytes: Uint8Array) => native.crc32c(bytes);
   const built = build({ models, admission, observer, log, crc32c });
+  const embed = embedService({ models, admission, observer });
   open.defer(() => built.close?.());
   const modelHost = open.use(
     hostModels({ models, native, config, observer, log }),
@@ -111,7 +113,7 @@ async function serveUntilStopped<C extends WorkerConfig>(
       admission,
       podName: config.podName,
       drainMs: config.drainMs,
-      service: built.service,
+      services: [built.service, embed],
       metricsAddress: () => late.metricsAddress,
       onError: (what, reason) =>
         log.warn({ err: reason }, `Cannot ${what}; trying again`),
@@ -185,7 +187,8 @@ function hostModels(
     readonly log: Logger;
   },
 ): ModelHost {
-  const memoryBytes = config.modelMemoryBytes;
+  const memoryBytes = config.modelMemoryBytes ??
+    defaultModelBytes(config.engine, native);
   models.listen({
     came: (model) => observer.watch(model),
     left: ({ name }) => observer.forget(name),

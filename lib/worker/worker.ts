@@ -26,8 +26,8 @@ export interface WorkerOptions {
   readonly drainMs?: number;
   /** The pod it runs in. */
   readonly podName?: string;
-  /** What the role serves; health, reflection and control are added. */
-  readonly service: RpcService;
+  /** What it serves; health, reflection and control are added. */
+  readonly services: readonly RpcService[];
   /** host:port of its /metrics, once that is known. */
   readonly metricsAddress?: () => string | undefined;
   readonly onError: (what: string, reason: unknown) => void;
@@ -76,7 +76,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const server = await startRpcServer({
     host,
     port: options.port,
-    services: [options.service, controlService(() => worker, { drainMs })],
+    services: [...options.services, controlService(() => worker, { drainMs })],
     // Half a million ids of a long prompt fit.
     receiveBytesMax: 16 << 20,
   });

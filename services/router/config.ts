@@ -23,7 +23,7 @@ export interface RouterConfig {
   readonly requestMs: number;
   /** Sequences running or held in this router. */
   readonly sequencesMax: number;
-  /** Sequences this router puts on one decode worker. */
+  /** Sequences this router puts on one worker. */
   readonly workerSequencesMax: number;
   /** Uncached prompt tokens from which a prefill worker is asked. */
   readonly prefillTokensMin: number;

@@ -23,6 +23,7 @@ export async function loadModel(
       ((messages, options) =>
         encodeChat(template, tokenizer, messages, options)),
     contextLength: metadata.integer(`${architecture}.context_length`),
+    hiddenSize: metadata.integer(`${architecture}.embedding_length`),
     createdS: Math.floor(statSync(path).mtimeMs / 1_000),
   };
 }

@@ -16,6 +16,7 @@ import { startHttpServer } from "./http/server.ts";
 import { loadModel } from "./load_models.ts";
 import { followModels } from "./models/follow_models.ts";
 import { DecodeClients } from "./workers/decode_clients.ts";
+import { EmbedClients } from "./workers/embed_clients.ts";
 import { followMesh } from "./workers/follow_mesh.ts";
 import { KvIndex } from "./workers/kv_index.ts";
 import { TrafficMeter } from "./workers/traffic_meter.ts";
@@ -63,6 +64,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
 
   const workers = new WorkerTable(clock);
   const clients = undo.use(new DecodeClients());
+  const embedClients = undo.use(new EmbedClients());
   const kvIndex = new KvIndex({
     requestDump: (workerId) =>
       bus.requestKvDump(workerId, AbortSignal.timeout(2_000)),
@@ -95,7 +97,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     bus,
     workers,
     kvIndex,
-    clients,
+    clients: [clients, embedClients],
     traffic,
     logger,
     onFailed: failed.resolve,
@@ -121,6 +123,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     dispatcher,
     workers,
     clients,
+    embedClients,
     clock,
     traffic,
     metrics: createRequestMetrics(registry),

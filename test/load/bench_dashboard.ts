@@ -19,15 +19,15 @@ import { cpuSeconds, memoryMb } from "./process_figures.ts";
 import { cachedRandomModel } from "./random_model.ts";
 import { range, type Spread, spread } from "./sample.ts";
 import { makeBatches, renew } from "./span_flood.ts";
-import { measureTracing } from "./tracing_cost.ts";
+import { measureTracing, type Ratio } from "./tracing_cost.ts";
 
 const help =
-  `deno task bench:dashboard [--json] [--spans N] [--searches N] [--pairs N]
+  `deno task bench:dashboard [--json] [--spans N] [--searches N] [--rounds N]
 
   --json        print one JSON object instead of the table
-  --spans N     spans in the store while it is searched (default 1000000)
+  --spans N     spans in the store while it is searched (default 1000000; 0: only tracing)
   --searches N  searches of each kind (default 40)
-  --pairs N     measurements of the request path per mesh (default 12)`;
+  --rounds N    times that the request path is measured with and without (default 100)`;
 
 const { values } = parseArgs({
   options: {
@@ -35,7 +35,7 @@ const { values } = parseArgs({
     help: { type: "boolean", default: false },
     spans: { type: "string", default: "1000000" },
     searches: { type: "string", default: "40" },
-    pairs: { type: "string", default: "12" },
+    rounds: { type: "string", default: "100" },
   },
 });
 if (values.help) {
@@ -51,24 +51,36 @@ const pacedSeconds = 30;
 const note = (line: string) => console.error(line);
 
 note("measuring tracing off and on, in turn ...");
-const pairs = Number(values.pairs);
+const rounds = Number(values.rounds);
 const tracing = {
   /** A token costs this model so little that nothing weighs more beside it. */
   demo: await measureTracing({
     name: "quetzal-demo",
-    load: { streams: 16, answers: 20, promptTokens: 64, maxTokens: 64 },
-    pairs,
-    warmUps: 4,
+    streams: 16,
+    promptTokens: 64,
+    maxTokens: 64,
+    settleMs: 500,
+    countMs: 800,
+    rounds,
+    warmUpMs: 15_000,
   }),
   /** A small model as people use them: 1B weights, Q4_0. */
   "1b": await measureTracing({
     name: "1b",
     models: `1b=${cachedRandomModel({ shape: "1b", type: "Q4_0" })}`,
-    load: { streams: 8, answers: 1, promptTokens: 64, maxTokens: 64 },
-    pairs,
-    warmUps: 1,
+    streams: 8,
+    promptTokens: 16,
+    maxTokens: 16,
+    settleMs: 1_500,
+    countMs: 2_000,
+    rounds: Math.max(6, Math.ceil(rounds / 6)),
+    warmUpMs: 5_000,
   }),
 };
+if (values.spans === "0") {
+  console.log(JSON.stringify(tracing, null, 2));
+  process.exit(0);
+}
 note(`sending ${values.spans} spans, then searching ...`);
 const store = await measureStore(Number(values.spans), Number(values.searches));
 
@@ -282,18 +294,20 @@ Peak memory after the searches: ${n(result.search_rss_mb)} MB.`;
 }
 
 function tracingRows(key: keyof typeof tracing, model: string): string {
-  const { ratio, control_ratio, cpu_us_per_token, tokens_per_s } = tracing[key];
-  const with3 = (spread: Spread) =>
-    `${spread.p50.toFixed(3)} (${range(spread)})`;
-  const us = (side: keyof typeof cpu_us_per_token) =>
-    range(cpu_us_per_token[side], 1);
-  return `| ${model}: tokens/s with tracing, ratio to without | ${
-    with3(ratio)
+  const cost = tracing[key];
+  const likely = ({ p50, interval: [low, high] }: Ratio) =>
+    `${p50.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
+  const { off, on, control } = cost.cpu_us_per_token;
+  return `| ${model}: tokens/s with tracing, ratio to without, median and its 95 % interval | ${
+    likely(cost.ratio)
   } | ≥ 0.98 |
-| … the same without, again | ${with3(control_ratio)} | 1 |
-| … tokens/s without | ${range(tokens_per_s.off, 0)} | |
-| … processor time per token with tracing, µs | ${us("on")} | |
-| … without | ${us("off")} | |
-| … without, again | ${us("control")} | |
-| … a mesh that has nowhere to send spans | ${us("none")} | |`;
+| … without, again, ratio to without | ${likely(cost.control_ratio)} | 1 |
+| … tokens/s without | ${range(cost.tokens_per_s.off, 0)} | |
+| … processor time per token with tracing, ratio to without | ${
+    likely(cost.cpu_ratio)
+  } | |
+| … without, again, ratio to without | ${likely(cost.cpu_control_ratio)} | 1 |
+| … processor time per token without, with, without, µs | ${
+    [off, on, control].map(({ p50 }) => p50.toFixed(1)).join(", ")
+  } | |`;
 }

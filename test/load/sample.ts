@@ -27,3 +27,19 @@ export function spread(values: readonly number[]): Spread {
 export function range({ min, p50, max }: Spread, digits = 2): string {
   return [min, p50, max].map((value) => value.toFixed(digits)).join("–");
 }
+
+/**
+ * Where the median of what `values` are drawn from lies with 95 % confidence, by order
+ * statistics (the sign test's interval, normal approximation; needs 6 values).
+ */
+export function interval95(values: readonly number[]): [number, number] {
+  if (values.length < 6) {
+    throw new RangeError(
+      `Cannot bound a median: needs 6 values, found ${values.length}`,
+    );
+  }
+  const sorted = values.toSorted((a, b) => a - b);
+  const half = 0.98 * Math.sqrt(sorted.length);
+  const below = Math.max(0, Math.floor(sorted.length / 2 - half));
+  return [sorted[below], sorted[sorted.length - 1 - below]];
+}

@@ -70,30 +70,6 @@ export async function timeThroughput(
   return inTime / seconds;
 }
 
-export interface Answers {
-  readonly streams: number;
-  /** One after another, per stream. */
-  readonly answers: number;
-  readonly promptTokens: number;
-  readonly maxTokens: number;
-}
-
-/** Tokens per second over a fixed amount of work, from the first call to the last token. */
-export async function timeAnswers(
-  generator: Generator,
-  { streams, answers, promptTokens, maxTokens }: Answers,
-): Promise<{ rate: number; tokens: number }> {
-  const startMs = performance.now();
-  const client = async () => {
-    for (let i = 0; i < answers; i++) {
-      await timeStream(generator, freshPrompt(promptTokens), maxTokens);
-    }
-  };
-  await Promise.all(Array.from({ length: streams }, client));
-  const tokens = streams * answers * maxTokens;
-  return { rate: tokens / (performance.now() - startMs) * 1_000, tokens };
-}
-
 let state = 12345;
 
 /** Random ids, different each time: no prefix cache may help. */

@@ -3,84 +3,102 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import type { StoreState } from "../../services/dashboard/api_types.ts";
 import { type Mesh, startMesh } from "../mesh/start_mesh.ts";
+import type { Generator } from "./generator.ts";
 import { meshGenerator } from "./generator.ts";
 import { cpuSeconds } from "./process_figures.ts";
-import { type Spread, spread } from "./sample.ts";
-import { type Answers, timeAnswers } from "./timing.ts";
+import { interval95, type Spread, spread } from "./sample.ts";
+import { freshPrompt } from "./timing.ts";
 
-const sides = ["none", "off", "control", "on"] as const;
-/**
- * none: a mesh of its own that has nowhere to send spans. The others are one mesh with a
- * dashboard: off and control, the same again, ask with a trace that is not sampled, on
- * with one that is.
- */
+/** off and control, the same again, ask with a trace that is not sampled, on with one that is. */
+const sides = ["off", "on", "control"] as const;
 type Side = typeof sides[number];
 type PerSide<T> = Record<Side, T>;
 
+const orders: readonly (readonly Side[])[] = [
+  ["off", "on", "control"],
+  ["control", "on", "off"],
+  ["on", "off", "control"],
+  ["control", "off", "on"],
+  ["off", "control", "on"],
+  ["on", "control", "off"],
+];
+
+/** A ratio, round by round, and where its median lies with 95 % confidence. */
+export interface Ratio extends Spread {
+  readonly interval: readonly [number, number];
+}
+
 export interface TracingCost {
   readonly tokens_per_s: PerSide<Spread>;
-  /** Of the rates, on to off, pair by pair. */
-  readonly ratio: Spread;
+  /** Of the rates, on to off. */
+  readonly ratio: Ratio;
   /** Control to off: what the machine makes of two equal things. */
-  readonly control_ratio: Spread;
+  readonly control_ratio: Ratio;
   /** Of router and worker. */
   readonly cpu_us_per_token: PerSide<Spread>;
+  /** Of that, on to off and control to off. */
+  readonly cpu_ratio: Ratio;
+  readonly cpu_control_ratio: Ratio;
   readonly spans: number;
+}
+
+export interface TracedLoad {
+  /** The model to ask. */
+  readonly name: string;
+  /** QUETZAL_MODELS; the demo model unless set. */
+  readonly models?: string;
+  readonly streams: number;
+  readonly promptTokens: number;
+  readonly maxTokens: number;
+  /** How long requests of the side before, and their spans, are waited for. */
+  readonly settleMs: number;
+  /** How long tokens and processor time are counted then. */
+  readonly countMs: number;
+  readonly rounds: number;
+  readonly warmUpMs: number;
 }
 
 /**
  * Asks the same processes with and without tracing: two meshes differ, by where their
- * memory lies and what their compilers made of them, by more than tracing costs. With it,
- * every span and all texts go to a dashboard on this machine, which runs as `task up`
- * starts it and whose own time does not count.
+ * memory lies and what their compilers made of them, by more than tracing costs. Clients
+ * ask on and on, and every second or so their new requests change sides, so that a machine
+ * that gets slower does it to all. With tracing, every span and all texts go to a dashboard
+ * on this machine, which runs as `task up` starts it and whose own time does not count.
  */
-export async function measureTracing(
-  { name, models, load, pairs, warmUps }: {
-    /** The model to ask. */
-    readonly name: string;
-    /** QUETZAL_MODELS; the demo model unless set. */
-    readonly models?: string;
-    readonly load: Answers;
-    readonly pairs: number;
-    /** Rounds that do not count. */
-    readonly warmUps: number;
-  },
-): Promise<TracingCost> {
-  const env = { QUETZAL_RUNNING_MAX: "32", QUETZAL_LOG_LEVEL: "warn" };
-  const common = { prefill: 0, ...(models && { models }) };
-  await using none = await startMesh({ ...common, env });
-  await using traced = await startMesh({
-    ...common,
-    env: { ...env, QUETZAL_CAPTURE_CONTENT: "true" },
+export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
+  await using mesh = await startMesh({
+    prefill: 0,
+    ...(load.models && { models: load.models }),
+    env: {
+      QUETZAL_RUNNING_MAX: "32",
+      QUETZAL_LOG_LEVEL: "warn",
+      QUETZAL_CAPTURE_CONTENT: "true",
+      // Spans leave while their side is counted, not with the next one.
+      OTEL_BSP_SCHEDULE_DELAY: "100",
+    },
     dashboard: { QUETZAL_DASHBOARD_NICE: "10" },
   });
-  const measures: PerSide<() => Promise<Measured>> = {
-    none: () => measure(none, name, load),
-    off: () => measure(traced, name, load, "00"),
-    control: () => measure(traced, name, load, "00"),
-    on: () => measure(traced, name, load, "01"),
-  };
-  const measured: PerSide<Measured[]> = {
-    none: [],
-    off: [],
-    control: [],
-    on: [],
-  };
-  for (let round = -warmUps; round < pairs; round++) {
-    // Whoever is first changes, so that a drift of the machine hits all.
-    for (let k = 0; k < sides.length; k++) {
-      const side = sides[(round + warmUps + k) % sides.length];
-      const result = await measures[side]();
-      if (round >= 0) measured[side].push(result);
+  await using clients = new Clients(mesh, load);
+  await delay(load.warmUpMs);
+  const measured: PerSide<Measured[]> = { off: [], on: [], control: [] };
+  for (let round = 0; round < load.rounds; round++) {
+    // Who follows whom changes, too: the side before leaves its last requests.
+    for (const side of orders[round % orders.length]) {
+      measured[side].push(await measure(mesh, clients, side, load));
     }
   }
-  const answer = await fetch(`${traced.dashboardUrl}/api/store`);
+  await clients.stop();
+  const answer = await fetch(`${mesh.dashboardUrl}/api/store`);
   const { received }: StoreState = await answer.json();
+  const rate = ({ rate }: Measured) => rate;
+  const cpuUs = ({ cpuUs }: Measured) => cpuUs;
   return {
-    tokens_per_s: spreads(measured, ({ rate }) => rate),
-    ratio: ratios(measured.on, measured.off),
-    control_ratio: ratios(measured.control, measured.off),
-    cpu_us_per_token: spreads(measured, ({ cpuUs }) => cpuUs),
+    tokens_per_s: spreads(measured, rate),
+    ratio: ratio(measured.on, measured.off, rate),
+    control_ratio: ratio(measured.control, measured.off, rate),
+    cpu_us_per_token: spreads(measured, cpuUs),
+    cpu_ratio: ratio(measured.on, measured.off, cpuUs),
+    cpu_control_ratio: ratio(measured.control, measured.off, cpuUs),
     spans: received.spans,
   };
 }
@@ -94,22 +112,68 @@ interface Measured {
 
 async function measure(
   mesh: Mesh,
-  name: string,
-  load: Answers,
-  flags?: "00" | "01",
+  clients: Clients,
+  side: Side,
+  { settleMs, countMs }: TracedLoad,
 ): Promise<Measured> {
   const path = mesh.processes.filter(({ role }) => role !== "dashboard");
   const used = () => path.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0);
-  await using generator = meshGenerator(
-    mesh.grpcAddress,
-    name,
-    flags && (() => ({ traceparent: traceParent(flags) })),
-  );
-  const before = used();
-  const { rate, tokens } = await timeAnswers(generator, load);
-  // Exporters send once a second.
-  await delay(1_500);
-  return { rate, cpuUs: (used() - before) / tokens * 1e6 };
+  clients.isTraced = side === "on";
+  await delay(settleMs);
+  const before = { tokens: clients.tokens, cpuS: used() };
+  const startMs = performance.now();
+  await delay(countMs);
+  const tokens = clients.tokens - before.tokens;
+  const seconds = (performance.now() - startMs) / 1_000;
+  return {
+    rate: tokens / seconds,
+    cpuUs: (used() - before.cpuS) / tokens * 1e6,
+  };
+}
+
+/** Streams that ask again as soon as they have their answer. */
+class Clients implements AsyncDisposable {
+  tokens = 0;
+  /** Of the requests from now on. */
+  isTraced = false;
+  readonly #generator: Generator;
+  readonly #load: TracedLoad;
+  readonly #running: Promise<unknown>;
+  #isStopped = false;
+
+  constructor(mesh: Mesh, load: TracedLoad) {
+    this.#load = load;
+    this.#generator = meshGenerator(
+      mesh.grpcAddress,
+      load.name,
+      () => ({ traceparent: traceParent(this.isTraced ? "01" : "00") }),
+    );
+    this.#running = Promise.all(
+      Array.from({ length: load.streams }, () => this.#ask()),
+    );
+    // A failure is thrown by stop().
+    this.#running.catch(() => {});
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await this.#running;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isStopped = true;
+    await this.#generator[Symbol.asyncDispose]();
+  }
+
+  async #ask(): Promise<void> {
+    const { promptTokens, maxTokens } = this.#load;
+    while (!this.#isStopped) {
+      const prompt = freshPrompt(promptTokens);
+      for await (const count of this.#generator.generate(prompt, maxTokens)) {
+        this.tokens += count;
+      }
+    }
+  }
 }
 
 /** W3C Trace Context: version, trace, span, flags; 01 is sampled. */
@@ -123,14 +187,14 @@ function spreads(
   of: (each: Measured) => number,
 ): PerSide<Spread> {
   const one = (side: Side) => spread(measured[side].map(of));
-  return {
-    none: one("none"),
-    off: one("off"),
-    control: one("control"),
-    on: one("on"),
-  };
+  return { off: one("off"), on: one("on"), control: one("control") };
 }
 
-function ratios(of: readonly Measured[], to: readonly Measured[]): Spread {
-  return spread(of.map(({ rate }, i) => rate / to[i].rate));
+function ratio(
+  top: readonly Measured[],
+  bottom: readonly Measured[],
+  of: (each: Measured) => number,
+): Ratio {
+  const values = top.map((each, i) => of(each) / of(bottom[i]));
+  return { ...spread(values), interval: interval95(values) };
 }

@@ -60,15 +60,19 @@ test("kill -9 of the decode worker in mid-stream: the greedy text goes on unchan
 test("kill -9 of the only decode worker: the stream waits for its return", async () => {
   const mesh = await start({});
   const undisturbed = await ask(mesh, longAnswer);
+  const workers = await decodeAddresses(mesh);
+  let killed = "";
   const text = await streamText(
     mesh,
     longAnswer,
     async (pieces) => {
-      if (pieces !== 20) return;
-      await mesh.process("decode-0").kill("SIGKILL");
-      mesh.process("decode-0").start();
+      if (pieces !== 1) return;
+      killed = await runningWorker(workers);
+      await mesh.process(killed).kill("SIGKILL");
+      mesh.process(killed).start();
     },
   );
+  ok(killed !== "", "no worker was killed");
   equal(text, undisturbed.text);
 });
 
@@ -77,11 +81,13 @@ test("a sampled stream that moves to another worker draws the same tokens", asyn
   const body = { ...longAnswer, temperature: 0.9, seed: 11 };
   const undisturbed = await ask(mesh, body);
   const workers = await decodeAddresses(mesh);
+  let killed = "";
   const text = await streamText(mesh, body, async (pieces) => {
-    if (pieces === 1) {
-      await mesh.process(await runningWorker(workers)).kill("SIGKILL");
-    }
+    if (pieces !== 1) return;
+    killed = await runningWorker(workers);
+    await mesh.process(killed).kill("SIGKILL");
   });
+  ok(killed !== "", "no worker was killed");
   equal(text, undisturbed.text);
 });
 

@@ -240,7 +240,7 @@ test("a model from a URL is downloaded once for all workers of the machine", asy
     Array(2).fill(ModelState.MODEL_STATE_RUNNING),
   );
   equal(server.asked.length, 2);
-  ok(isResumed(server.asked[1], 1_000_000), server.asked[1]);
+  ok(isResumed(server.asked[1], 1_000_000), `${server.asked[1]}`);
   equal((await ask(mesh, inSecond)).status, 200);
   await rejects(
     control.load("decode-0", "third", { ...source, sha256: "0".repeat(64) }),

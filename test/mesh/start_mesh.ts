@@ -31,6 +31,10 @@ export interface MeshOptions {
   /** Added to the environment of every process, or of one role. */
   env?: Record<string, string>;
   roleEnv?: Partial<Record<Role, Record<string, string>>>;
+  /** The file to run; each service's `main.ts` unless set. */
+  mainOf?: (role: Role) => string;
+  /** `nats-server` of the PATH unless set. */
+  natsCommand?: string;
 }
 
 export type Role = "router" | "prefill" | "decode" | "dashboard";
@@ -65,7 +69,7 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
     options;
   await using undo = new AsyncDisposableStack();
   const folder = undo.use(await tempDir("mesh"));
-  const nats = undo.use(await startNats());
+  const nats = undo.use(await startNats({ command: options.natsCommand }));
   const [httpPort, grpcPort] = [await freePort(), await freePort()];
   const dashboardPort = options.dashboard ? await freePort() : undefined;
   const dashboardUrl = dashboardPort && `http://127.0.0.1:${dashboardPort}`;
@@ -85,10 +89,14 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
   const processes: MeshProcess[] = [];
   undo.defer(() => stopAll(processes));
 
+  const mainOf = options.mainOf ??
+    ((role) => join(root, `services/${role}/main.ts`));
   const add = (role: Role, name: string, env: Record<string, string>) => {
     const all = { ...shared, ...env, ...options.roleEnv?.[role] };
+    const main = mainOf(role);
+    const { path } = folder;
     processes.push(
-      startProcess({ role, name, runtime, env: all, folder: folder.path }),
+      startProcess({ role, name, main, runtime, env: all, folder: path }),
     );
   };
   for (let i = 0; i < prefill; i++) {
@@ -144,15 +152,15 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
 interface ProcessOptions {
   role: Role;
   name: string;
+  main: string;
   runtime: Runtime;
   env: Record<string, string>;
   folder: string;
 }
 
 function startProcess(
-  { role, name, runtime, env, folder }: ProcessOptions,
+  { role, name, main, runtime, env, folder }: ProcessOptions,
 ): MeshProcess {
-  const main = join(root, `services/${role}/main.ts`);
   const [program, args, runtimeEnv] = runtime === "bun"
     ? [bun, [main], bunEnv]
     : [denoPath(), ["run", "-A", "--cached-only", main], {}];

@@ -72,6 +72,20 @@ const operations = {
     return { texts: ids.map((each) => opened.model.detokenize(each, special)) };
   },
 
+  async embed({ model, ids, contextSize = 1024 }) {
+    const opened = await open(model, false);
+    opened.embedding ??= await opened.model.createEmbeddingContext({
+      contextSize,
+      batchSize: 512,
+      threads,
+    });
+    // It may add a token at either end; the answer says which ids it took.
+    const taken = [...ids];
+    opened.embedding._prepareInput(taken);
+    const { vector } = await opened.embedding.getEmbeddingFor(taken);
+    return { ids: taken, values: [...vector] };
+  },
+
   async greedy({ model, prompt, n, top = 5, contextSize }) {
     const sequence = await openContext(model, contextSize);
     const answer = { ids: [], logProbs: [], top: [] };

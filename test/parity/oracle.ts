@@ -36,6 +36,12 @@ export interface Oracle extends AsyncDisposable {
     ids: readonly (readonly number[])[],
     special?: boolean,
   ): Promise<string[]>;
+  /** The hidden state behind the last of `ids`: those it took, with what it added. */
+  embed(request: {
+    model: string;
+    ids: readonly number[];
+    contextSize?: number;
+  }): Promise<{ ids: number[]; values: number[] }>;
   /** Generates `n` ids at temperature 0. */
   greedy(request: {
     model: string;
@@ -88,6 +94,7 @@ export async function startOracle(): Promise<Oracle> {
         ids,
         special,
       })).texts,
+    embed: (request) => ask({ op: "embed", ...request }),
     greedy: (request) => ask({ op: "greedy", ...request }),
     forced: (request) => ask({ op: "forced", ...request }),
     [Symbol.asyncDispose]: () => stop(child),

@@ -63,7 +63,7 @@ double runAttention(Arrays& arrays, Random& random, const Shape& s) {
   args.splits = splits;
   args.scale = 1 / std::sqrt(static_cast<float>(s.headDim));
   launchAndWait(arrays.gpu(), launchOf(args), args);
-  launchAndWait(arrays.gpu(), perRow(KernelId::attentionFinish, rows), args);
+  launchAndWait(arrays.gpu(), launchOfFinish(args), args);
 
   const auto found = arrays.take(args.dst, int64_t{rows} * cols);
   double worst = 0;

@@ -37,6 +37,8 @@ class Bench {
     isFirst_ = true;
     measureProducts();
     measureAttention();
+    measureRows();
+    measureSampling();
     std::printf("],\n\"models\": [");
     isFirst_ = true;
     measureModels();
@@ -52,31 +54,43 @@ class Bench {
     if (result != resultOk) throw std::runtime_error(gpu_.takeFault(result));
   }
 
-  /// Median microseconds of one launch; `launch(i)` starts the i-th.
+  /// Median microseconds of a `launch(i)`, for i in turn. They are replayed as a graph, as in
+  /// a step: launched one by one, most kernels are shorter than what the host needs.
   template <typename Launch>
-  double medianUs(int perSample, Launch launch) {
-    const int samples = gpu_.isEmulated() ? 1 : 9;
-    std::vector<double> us;
-    for (int i = 0; i < (gpu_.isEmulated() ? 1 : perSample); ++i) launch(i);
+  double medianUs(int perTurn, Launch launch) {
+    constexpr int launchesMin = 40, samples = 9, threadLocal = 1;
+    const int turns = (launchesMin + perTurn - 1) / perTurn;
+    const int count = gpu_.isEmulated() ? 1 : perTurn * turns;
+    const Api& api = gpu_.api();
+    Handle captured = nullptr, graph = nullptr;
+    must(api.captureBegin(gpu_.stream(), threadLocal));
+    isFirstLaunch_ = true;
+    for (int i = 0; i < count; ++i) launch(i % perTurn);
+    must(api.captureEnd(gpu_.stream(), &captured));
+    must(api.graphInstantiate(&graph, captured, 0));
+    must(api.graphDestroy(captured));
+    must(api.graphLaunch(graph, gpu_.stream()));
     must(gpu_.finish());
-    int next = 0;
-    for (int sample = 0; sample < samples; ++sample) {
-      const int count = gpu_.isEmulated() ? 1 : perSample;
-      must(gpu_.api().eventRecord(begin_, gpu_.stream()));
-      for (int i = 0; i < count; ++i) launch(next++);
-      must(gpu_.api().eventRecord(stop_, gpu_.stream()));
+    std::vector<double> us;
+    for (int sample = 0; sample < (gpu_.isEmulated() ? 1 : samples); ++sample) {
+      must(api.eventRecord(begin_, gpu_.stream()));
+      must(api.graphLaunch(graph, gpu_.stream()));
+      must(api.eventRecord(stop_, gpu_.stream()));
       must(gpu_.finish());
       float ms = 0;
-      must(gpu_.api().eventElapsed(&ms, begin_, stop_));
+      must(api.eventElapsed(&ms, begin_, stop_));
       us.push_back(double{ms} * 1000 / count);
     }
+    must(api.graphExecDestroy(graph));
     std::sort(us.begin(), us.end());
     return std::max(us[us.size() / 2], 1e-3);
   }
 
   template <typename Args>
   void start(const KernelLaunch& shape, const Args& args) {
-    must(gpu_.launch(gpu_.function(kernelNames[static_cast<int>(shape.kernel)]), shape, &args));
+    const Handle function = gpu_.function(kernelNames[static_cast<int>(shape.kernel)]);
+    must(gpu_.launch(function, shape, &args, !isFirstLaunch_));
+    isFirstLaunch_ = false;
   }
 
   void measureCopy() {
@@ -113,6 +127,7 @@ class Bench {
     if (words == 0) return;
     const FillArgs args = {dst, words, stride, ++seed_, andMask, orMask};
     const auto blocks = static_cast<unsigned>(std::clamp<int64_t>(words / 256, 1, 4096));
+    isFirstLaunch_ = true;
     start({KernelId::fillRandom, blocks, 1, 1, 256, 0}, args);
   }
 
@@ -168,7 +183,7 @@ class Bench {
       args[i].x = x;
       shape = launchOf(args[i]);
     }
-    const double us = medianUs(copies, [&](int i) { start(shape, args[i % copies]); });
+    const double us = medianUs(copies, [&](int i) { start(shape, args[i]); });
     tell(std::string(kernelNames[static_cast<int>(shape.kernel)]) + " " + typeName(type),
          "[" + std::to_string(batch) + ", " + std::to_string(cols) + "] x " + std::to_string(rows),
          static_cast<double>(each), us);
@@ -226,15 +241,119 @@ class Bench {
     args.heads = heads;
     args.scale = 0.09f;
     const double us = medianUs(layers, [&](int i) {
-      args.layer = i % layers;
+      args.layer = i;
       start(launchOf(args), args);
-      start(perRow_(batch), args);
+      start(launchOfFinish(args), args);
     });
     tell("attention + attention_finish", "batch " + std::to_string(batch) + ", context " +
          std::to_string(length) + ", 32/8 heads of 128", static_cast<double>(layerBytes), us);
   }
 
-  static KernelLaunch perRow_(int32_t rows) { return perRow(KernelId::attentionFinish, rows); }
+  // --- kernels that move little: of these the time counts ---
+
+  void measureRows() {
+    for (const int32_t rows : {1, 16}) {
+      if (isOver()) return;
+      Arrays arrays(gpu_);
+      const auto cols = static_cast<int32_t>(scaled(4096, 256));
+      const auto wide = static_cast<int32_t>(scaled(14336, 512));
+      const int32_t mode = rows > gemvRowsMax ? preparesHalves : preparesQuants;
+      const auto values = [&](int32_t width) {
+        return arrays.give(std::vector<float>(int64_t{rows} * width, 0.5f));
+      };
+      const auto tellRows = [&](const char* kernel, int32_t width, double bytesPerValue, double us) {
+        tell(kernel, "[" + std::to_string(rows) + ", " + std::to_string(width) + "]",
+             bytesPerValue * rows * width, us);
+      };
+      const double prepared = rows > gemvRowsMax ? 2 : 1;
+
+      const NormArgs norm = {values(cols), values(cols), arrays.make<float>(int64_t{rows} * cols),
+                             values(cols), arrays.make<float>(int64_t{rows} * cols),
+                             makePrepared(arrays, rows, cols, mode), rows, cols, 1e-5f};
+      tellRows("norm_rows", cols, 16 + prepared,
+               medianUs(1, [&](int) { start(launchOf(norm), norm); }));
+
+      const ElementwiseArgs silu = {values(wide), values(wide),
+                                    arrays.make<float>(int64_t{rows} * wide),
+                                    makePrepared(arrays, rows, wide, mode), rows, wide};
+      tellRows("silu_mul", wide, 12 + prepared,
+               medianUs(1, [&](int) { start(launchOf(silu), silu); }));
+
+      const auto vocab = static_cast<int32_t>(scaled(128256, 32));
+      const EmbedArgs embed = {randomMatrix(arrays, typeQ4_K, vocab, cols),
+                               arrays.give(std::vector<int32_t>(rows, 7)), nullptr,
+                               arrays.make<float>(int64_t{rows} * cols), rows};
+      tellRows("embed_rows Q4_K", cols, 4.5625,
+               medianUs(1, [&](int) { start(perRow(KernelId::embedRows, rows), embed); }));
+      measureRope(arrays, rows);
+    }
+  }
+
+  void measureRope(Arrays& arrays, int32_t rows) {
+    const int32_t heads = 32, kvHeads = 8, headDim = static_cast<int32_t>(scaled(128, 32)),
+                  blockTokens = 16, cols = (heads + 2 * kvHeads) * headDim;
+    const int64_t layerHalves = int64_t{2} * kvHeads * blockTokens * headDim;
+    const auto zeros = [&](int64_t count) { return arrays.give(std::vector<float>(count, 0.0f)); };
+    RopeKvArgs args = {};
+    args.q = zeros(int64_t{rows} * heads * headDim);
+    args.k = zeros(int64_t{rows} * kvHeads * headDim);
+    args.v = zeros(int64_t{rows} * kvHeads * headDim);
+    args.cosines = zeros(int64_t{rows} * headDim / 2);
+    args.sines = zeros(int64_t{rows} * headDim / 2);
+    args.block = arrays.give(std::vector<int32_t>(rows, 0));
+    std::vector<int32_t> slots(rows);
+    for (int32_t i = 0; i < rows; ++i) slots[i] = i % blockTokens;
+    args.slot = arrays.give(slots);
+    args.kv = {arrays.make<uint16_t>(layerHalves), layerHalves, layerHalves, kvHeads, headDim,
+               blockTokens};
+    args.rows = rows;
+    args.heads = heads;
+    args.kHeads = kvHeads;
+    args.headDim = args.rotated = headDim;
+    args.writesKv = 1;
+    const double us = medianUs(1, [&](int) { start(launchOf(args), args); });
+    tell("rope_kv", "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]",
+         8.0 * rows * cols, us);
+  }
+
+  void measureSampling() {
+    const auto vocab = static_cast<int32_t>(scaled(128256, 2100));
+    for (const int32_t rows : {1, 32}) {
+      if (gpu_.isEmulated() && rows > 1) return;
+      for (const bool isGreedy : {true, false}) {
+        if (isOver()) return;
+        Arrays arrays(gpu_);
+        Random random(7);
+        SampleArgs args = {};
+        args.logits = arrays.give(floats(random, int64_t{rows} * vocab, 3));
+        std::vector<int32_t> ints;
+        std::vector<float> numbers;
+        for (int32_t i = 0; i < rows; ++i) {
+          ints.insert(ints.end(), {isGreedy ? 0 : 40, -1, i, 0, 0, 0, 0, 0, 0, 0});
+          numbers.insert(numbers.end(), {isGreedy ? 0.0f : 0.8f, isGreedy ? 1.0f : 0.9f, 0, 0, 0, 1,
+                                         -INFINITY});
+        }
+        args.ints = arrays.give(ints);
+        args.floats = arrays.give(numbers);
+        args.tables = arrays.give(std::vector<int32_t>(1, 0));
+        args.parts = arrays.make<SamplePart>(int64_t{rows} * scanPartsOf(vocab));
+        args.adjusted = arrays.make<float>(int64_t{rows} * vocab);
+        args.tokens = arrays.make<int32_t>(rows);
+        args.logprobs = arrays.make<float>(rows);
+        args.topIds = arrays.make<int32_t>(int64_t{rows} * sampleTopMax);
+        args.topLogprobs = arrays.make<float>(int64_t{rows} * sampleTopMax);
+        args.statuses = arrays.make<int32_t>(rows);
+        args.rows = rows;
+        args.vocab = vocab;
+        const double us = medianUs(1, [&](int) {
+          start(launchOfScan(args), args);
+          start(launchOf(args), args);
+        });
+        tell(isGreedy ? "sample_scan + sample_rows, greedy" : "sample_scan + sample_rows, top-k 40, top-p 0.9",
+             "[" + std::to_string(rows) + ", " + std::to_string(vocab) + "]", 4.0 * rows * vocab, us);
+      }
+    }
+  }
 
   // --- whole models ---
 
@@ -328,23 +447,44 @@ class Bench {
 
   void measureModels() {
     std::vector<Llama> models = {
-        {"1B", 2048, 16, 8192, 32, 8, 64, 128256, typeQ4_K, typeQ6_K, "Q4_K, output Q6_K"},
-        {"1B", 2048, 16, 8192, 32, 8, 64, 128256, typeBF16, typeBF16, "BF16"},
         {"8B", 4096, 32, 14336, 32, 8, 128, 128256, typeQ4_K, typeQ6_K, "Q4_K, output Q6_K"},
         {"8B", 4096, 32, 14336, 32, 8, 128, 128256, typeBF16, typeBF16, "BF16"},
+        {"1B", 2048, 16, 8192, 32, 8, 64, 128256, typeQ4_K, typeQ6_K, "Q4_K, output Q6_K"},
+        {"1B", 2048, 16, 8192, 32, 8, 64, 128256, typeBF16, typeBF16, "BF16"},
     };
     if (gpu_.isEmulated()) {
       models = {{"tiny", 256, 2, 512, 4, 2, 64, 300, typeQ4_K, typeQ6_K, "Q4_K, output Q6_K"}};
     }
-    for (const Llama& model : models) {
-      for (const int32_t context : {1024, 8192}) {
-        for (const int32_t batch : {1, 8, 16, 32, 128}) {
+    // The figures that count come first, in case time runs out.
+    struct Load {
+      int32_t context;
+      std::vector<int32_t> batches;
+    };
+    for (const Load& load : {Load{1024, {1, 16}}, Load{8192, {1, 16}}, Load{1024, {8, 32, 128}},
+                             Load{8192, {8, 32, 128}}}) {
+      for (const Llama& model : models) {
+        for (const int32_t batch : load.batches) {
           if (isOver()) return;
           if (gpu_.isEmulated() && batch > 8) continue;
-          measureModel(model, batch, static_cast<int32_t>(scaled(context, 32)));
+          measureModel(model, batch, static_cast<int32_t>(scaled(load.context, 32)));
         }
       }
     }
+  }
+
+  /// A device that is nearly full measures something else.
+  Status checkRoom(const ModelSpec& spec) {
+    size_t free = 0, total = 0;
+    must(gpu_.api().memoryInfo(&free, &total));
+    uint64_t wanted = static_cast<uint64_t>(spec.kv.blockBytes()) * spec.kv.blocks;
+    for (const WeightSpec& weight : spec.weights) {
+      const DeviceBytes bytes = deviceBytes(weight.type, weight.rows, weight.cols);
+      wanted += bytes.quants + bytes.scales;
+    }
+    const uint64_t most = free / 5 * 4;
+    if (wanted <= most) return {};
+    return failure("needs %llu bytes for weights and KV, found %llu: 80%% of what is free",
+                   static_cast<unsigned long long>(wanted), static_cast<unsigned long long>(most));
   }
 
   void measureModel(const Llama& shape, int32_t batch, int32_t context) {
@@ -354,6 +494,7 @@ class Bench {
     Status status = makePlan(spec, plan);
     CudaModel model(spec, plan);
     if (status.isOk()) status = checkBatch(spec, plan, input);
+    if (status.isOk()) status = checkRoom(spec);
     if (status.isOk()) {
       status = model.loadRandom([&](const DeviceMatrix& matrix, const DeviceBytes& bytes) -> Status {
         fillMatrix(matrix, bytes);
@@ -361,14 +502,10 @@ class Bench {
         return {};
       });
     }
-    std::vector<double> wallUs, deviceUs;
+    std::vector<double> wallUs, deviceUs, periodUs;
     double bytes = 0;
     for (int i = 0; status.isOk() && i < (gpu_.isEmulated() ? 1 : 24); ++i) {
-      StepResult result;
-      result.tokens.assign(batch, -1);
-      result.logprobs.assign(batch, 0);
-      result.topIds.assign(batch * topLogprobsMax, -1);
-      result.topLogprobs.assign(batch * topLogprobsMax, 0);
+      StepResult result = resultFor(batch);
       const auto begin = Clock::now();
       status = model.step(input, false, result);
       const std::chrono::duration<double, std::micro> took = Clock::now() - begin;
@@ -377,6 +514,7 @@ class Bench {
       deviceUs.push_back(std::max(result.deviceUs, 1e-3));
       bytes = result.bytesRead;
     }
+    if (status.isOk()) status = measurePeriods(model, input, periodUs);
     std::printf("%s\n{\"model\": \"%s\", \"weights\": \"%s\", \"batch\": %d, \"context\": %d, ",
                 isFirst_ ? "" : ",", shape.name, shape.typeName, batch, context);
     isFirst_ = false;
@@ -388,11 +526,37 @@ class Bench {
     }
     std::sort(wallUs.begin(), wallUs.end());
     std::sort(deviceUs.begin(), deviceUs.end());
-    const double wall = wallUs[wallUs.size() / 2], device = deviceUs[deviceUs.size() / 2];
-    std::printf("\"step_us\": %.1f, \"device_us\": %.1f, \"tokens_per_s\": %.1f, "
-                "\"gb_s\": %.1f, \"of_copy\": %.3f}", wall, device, batch / wall * 1e6,
+    std::sort(periodUs.begin(), periodUs.end());
+    const double wall = wallUs[wallUs.size() / 2], device = deviceUs[deviceUs.size() / 2],
+                 period = periodUs[periodUs.size() / 2];
+    std::printf("\"step_us\": %.1f, \"device_us\": %.1f, \"period_us\": %.1f, "
+                "\"period_of_device\": %.3f, \"tokens_per_s\": %.1f, \"gb_s\": %.1f, "
+                "\"of_copy\": %.3f}", wall, device, period, period / device, batch / period * 1e6,
                 bytes / device / 1e3, bytes / device / copyBytesPerUs_);
     std::fflush(stdout);
+  }
+
+  static StepResult resultFor(int32_t batch) {
+    StepResult result;
+    result.tokens.assign(batch, -1);
+    result.logprobs.assign(batch, 0);
+    result.topIds.assign(batch * topLogprobsMax, -1);
+    result.topLogprobs.assign(batch * topLogprobsMax, 0);
+    return result;
+  }
+
+  /// From the end of a step to the end of the next, with two in flight: as the engine runs
+  /// them. What is more than a step's kernels take is the gap between steps.
+  Status measurePeriods(CudaModel& model, const StepInput& input, std::vector<double>& us) {
+    const int steps = gpu_.isEmulated() ? 2 : 24;
+    StepResult results[CudaModel::flightsMax] = {resultFor(input.outRows), resultFor(input.outRows)};
+    QUETZAL_TRY(model.begin(input, false, results[0]));
+    for (int i = 0; i < steps; ++i) {
+      QUETZAL_TRY(model.begin(input, false, results[(i + 1) % CudaModel::flightsMax]));
+      QUETZAL_TRY(model.finish());
+      if (i > 0) us.push_back(results[i % CudaModel::flightsMax].periodUs);
+    }
+    return model.finish();
   }
 
   Gpu& gpu_;
@@ -400,7 +564,7 @@ class Bench {
   Handle begin_ = nullptr, stop_ = nullptr;
   double copyBytesPerUs_ = 1;
   uint32_t seed_ = 0;
-  bool isFirst_ = true;
+  bool isFirst_ = true, isFirstLaunch_ = true;
 };
 
 }  // namespace

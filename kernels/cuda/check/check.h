@@ -53,6 +53,7 @@ class Gpu {
   DeviceFacts facts_;
   Handle context_ = nullptr, stream_ = nullptr, module_ = nullptr;
   std::vector<uint8_t> image_;
+  bool canOverlap_ = false;
   void (*order_)(int, uint64_t) = nullptr;
   const char* (*fault_)() = nullptr;
 };

@@ -31,6 +31,8 @@ Gpu::Gpu(const std::string& library, const std::string& fatbin) {
     }
   }
   must(api_->moduleLoad(&module_, image_.data()), "load the kernels");
+  status = cuda::canOverlap(*api_, function(kernelNames[0]), canOverlap_);
+  if (!status.isOk()) throw std::runtime_error(status.message);
 }
 
 Gpu::~Gpu() {
@@ -80,7 +82,7 @@ Result Gpu::launch(Handle function, const KernelLaunch& shape, const void* args,
   LaunchAttribute attribute = {};
   attribute.id = launchAttributeProgrammatic;
   attribute.value.isProgrammatic = 1;
-  const bool isProgrammatic = overlaps && facts_.major >= 9;
+  const bool isProgrammatic = overlaps && canOverlap_;
   const LaunchConfig config = {shape.gridX, shape.gridY, shape.gridZ, shape.threads, 1, 1,
                                shape.sharedBytes, stream_, isProgrammatic ? &attribute : nullptr,
                                isProgrammatic ? 1u : 0u};

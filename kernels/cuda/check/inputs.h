@@ -103,7 +103,7 @@ static inline void prepare(Arrays& arrays, const float* a, const Prepared& x, in
                            int32_t cols) {
   if (x.mode == 0) return;
   const ElementwiseArgs args = {a, nullptr, nullptr, x, rows, cols};
-  launchAndWait(arrays.gpu(), perRow(KernelId::siluMul, rows), args);
+  launchAndWait(arrays.gpu(), launchOf(args), args);
 }
 
 /// Largest of |found - wanted| over what is usual for `wanted`; infinite for NaN.

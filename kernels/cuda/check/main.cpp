@@ -135,7 +135,8 @@ int main(int count, char** values) {
   if (!readFlags(count, values, flags)) {
     return count > 1 && std::strcmp(values[1], "--help") == 0 ? 0 : 2;
   }
-  cudaSetup() = {flags.library, flags.fatbin};
+  cudaSetup().library = flags.library;
+  cudaSetup().fatbin = flags.fatbin;
   try {
     Gpu gpu(flags.library, flags.fatbin);
     return flags.bench ? runBench(gpu, flags.benchSeconds) : runChecks(gpu, flags);

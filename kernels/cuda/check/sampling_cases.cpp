@@ -70,6 +70,7 @@ double runSampling(Arrays& arrays, Random& random, int32_t vocab, const std::vec
   args.ints = arrays.give(ints);
   args.floats = arrays.give(values);
   args.tables = arrays.give(tables);
+  args.parts = arrays.make<SamplePart>(int64_t{count} * scanPartsOf(vocab));
   args.adjusted = arrays.make<float>(logits.size());
   args.tokens = arrays.make<int32_t>(count);
   args.logprobs = arrays.make<float>(count);
@@ -78,6 +79,7 @@ double runSampling(Arrays& arrays, Random& random, int32_t vocab, const std::vec
   args.statuses = arrays.make<int32_t>(count);
   args.rows = count;
   args.vocab = vocab;
+  launchAndWait(arrays.gpu(), launchOfScan(args), args);
   launchAndWait(arrays.gpu(), launchOf(args), args);
 
   const auto tokens = arrays.take(args.tokens, count), statuses = arrays.take(args.statuses, count);
@@ -158,6 +160,9 @@ std::vector<Case> samplingCases(bool quick) {
     add("temperature", vocab, {{0, -1, 1.0f}, {0, 3, 0.3f}, {0, -1, 2.5f}});
     add("top-k", vocab, {{1, -1, 1}, {7, -1, 1}, {40, -1, 0.8f}, {100000, -1, 1}});
     add("top-p", vocab, {{0, -1, 1, 0.1f}, {0, -1, 1, 0.5f}, {0, -1, 1.5f, 0.95f}, {0, -1, 1, 0}});
+    // Cold: all but a few tokens lie in the far tail, where the last kept one is as well.
+    add("top-k in the tail", vocab, {{100000, -1, 0.05f}, {3000, -1, 0.1f}, {300, -1, 0.05f, 0.99f}});
+    add("top-p of nearly all", vocab, {{0, -1, 3, 0.999f}, {0, -1, 8, 0.9999f, 0.001f}, {0, -1, 0.2f, 0.99999f}});
     add("min-p", vocab, {{0, -1, 1, 1, 0.05f}, {0, -1, 2, 1, 0.3f}, {0, -1, 1, 1, 1}});
     add("all cuts", vocab, {{20, -1, 1, 0.9f, 0.02f}, {3, -1, 1.2f, 0.7f, 0.01f}, {50, 2, 3, 0.5f, 0.001f}});
     add("ties", vocab, {{}, {5, -1, 1}, {0, -1, 1, 0.6f}, {9, -1, 2, 0.8f}, {0, 20, 1}}, {.ties = true});

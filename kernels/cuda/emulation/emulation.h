@@ -132,6 +132,7 @@ static inline T atomicMin(T* address, T value) {
                                   : quetzal::emulation::laneOf() - unsigned(delta),      \
                               __LINE__)
 #define __ballot_sync(mask, predicate) quetzal::emulation::ballot(mask, predicate, __LINE__)
+#define __popc(x) __builtin_popcount(x)
 #define __any_sync(mask, predicate) \
   (quetzal::emulation::ballot(mask, predicate, __LINE__) != 0)
 #define __all_sync(mask, predicate) \

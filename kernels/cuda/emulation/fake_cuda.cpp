@@ -3,6 +3,7 @@
 //
 // For tests, by environment, read at each call: QUETZAL_FAKE_CUDA_BYTES is the device's
 // memory (default 2 GiB), QUETZAL_FAKE_CUDA_LOST makes launches fail as on a lost device.
+// QUETZAL_FAKE_CUDA_PTX is what kernels say they were compiled for (default 90).
 // QUETZAL_FAKE_CUDA_LAZY=N makes work happen late: what is put on a stream waits until
 // somebody waits for it, or has asked an event N times per piece of work. So memory that
 // is used again too early is seen. QUETZAL_FAKE_CUDA_TRACE names a file that tells, one a
@@ -128,7 +129,8 @@ const Kernel kernels[] = {
     KERNEL(rope_table, RopeTableArgs),    KERNEL(rope_kv, RopeKvArgs),
     KERNEL(attention_1, AttentionArgs),   KERNEL(attention_2, AttentionArgs),
     KERNEL(attention_4, AttentionArgs),   KERNEL(attention_finish, AttentionArgs),
-    KERNEL(sample_rows, SampleArgs),      KERNEL(verify_drafts, VerifyArgs),
+    KERNEL(sample_scan, SampleArgs),      KERNEL(sample_rows, SampleArgs),
+    KERNEL(verify_drafts, VerifyArgs),
     KERNEL(copy_bytes, CopyArgs),         KERNEL(fill_random, FillArgs),
     KERNEL(tensor_peak, PeakArgs),
     KERNEL(faulty_barrier, FaultyArgs),   KERNEL(correct_barrier, FaultyArgs),
@@ -172,6 +174,8 @@ uint64_t setting(const char* name, uint64_t otherwise) {
   const char* text = std::getenv(name);
   return text ? std::strtoull(text, nullptr, 10) : otherwise;
 }
+
+int ptxVersion() { return static_cast<int>(setting("QUETZAL_FAKE_CUDA_PTX", 90)); }
 
 uint64_t memoryBytes() { return setting("QUETZAL_FAKE_CUDA_BYTES", uint64_t{2} << 30); }
 
@@ -429,9 +433,14 @@ EXPORT Result cuModuleGetFunction(Handle* function, Handle, const char* name) {
   }
   return notFound;
 }
-EXPORT Result cuFuncSetAttribute(Handle, int, int) { return resultOk; }
+EXPORT Result cuFuncGetAttribute(int* value, int, Handle) {
+  *value = ptxVersion();
+  return resultOk;
+}
 EXPORT Result cuLaunchKernelEx(const LaunchConfig* config, Handle function, void** args, void**) {
   const auto* kernel = static_cast<const Kernel*>(function);
+  // Code that cannot wait for the kernel before must not be launched next to it.
+  if (config->attributeCount > 0 && ptxVersion() < 90) return invalidValue;
   Node node = {kernel, {}, {}};
   node.launch.grid = {config->gridX, config->gridY, config->gridZ};
   node.launch.block = {config->blockX, config->blockY, config->blockZ};

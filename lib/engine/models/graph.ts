@@ -8,4 +8,6 @@ export interface ModelGraph {
   readonly kv: Omit<KvShape, "blockTokens" | "blocks">;
   readonly contextLength: number;
   readonly vocabSize: number;
+  /** Columns of the residual stream. */
+  readonly hiddenSize: number;
 }

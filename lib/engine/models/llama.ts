@@ -37,6 +37,7 @@ export function buildLlama(file: GgufFile): ModelGraph {
     },
     contextLength: shape.contextLength,
     vocabSize: shape.vocabSize,
+    hiddenSize: shape.width,
   };
 }
 
@@ -222,7 +223,7 @@ class LlamaRecorder {
     });
     const logits = builder.tensor(RowKind.outRows, vocabSize);
     builder.matmul(logits, normed, this.#outputMatrix(table));
-    builder.sample(logits);
+    builder.sample(logits, normed);
   }
 
   #outputMatrix(table: WeightId): WeightId {

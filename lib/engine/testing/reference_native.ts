@@ -16,7 +16,11 @@ import type {
   NativeModelSpec,
 } from "../native.ts";
 import { Opcode, opWords, RowKind } from "../program.ts";
-import { packOutput, sampleRow } from "./reference_sampler.ts";
+import {
+  packOutput,
+  rowsThatWantHidden,
+  sampleRow,
+} from "./reference_sampler.ts";
 
 export const referenceNative: Native = {
   isasSupported: ["ref"],
@@ -71,6 +75,7 @@ class ReferenceModel implements NativeModel {
     });
     const sequenceOfRow = rowOwners(batch);
     let logits: Activation | undefined;
+    let hidden: Activation | undefined;
     for (let begin = 0; begin < ops.length; begin += opWords) {
       const op = new OpView(ops.subarray(begin, begin + opWords));
       const [dst, a, b] = op.tensors.map((id) => activations[id]);
@@ -88,10 +93,10 @@ class ReferenceModel implements NativeModel {
         this.#pool.write(a, b, op.ints[0], batch, sequenceOfRow);
       } else if (op.code === Opcode.attention) {
         this.#pool.attend(dst, a, op, batch, sequenceOfRow);
-      } else if (op.code === Opcode.sample) logits = a;
+      } else if (op.code === Opcode.sample) [logits, hidden] = [a, b];
       else throw new Error(`Cannot run op ${op.code}: needs a known opcode`);
     }
-    return this.#sample(batch, logits!);
+    return { ...this.#sample(batch, logits!), ...hiddenOf(batch, hidden) };
   }
 
   close(): Promise<void> {
@@ -107,6 +112,16 @@ class ReferenceModel implements NativeModel {
     );
     return packOutput(rows, 0);
   }
+}
+
+function hiddenOf(batch: Batch, hidden: Activation | undefined) {
+  const rows = rowsThatWantHidden(batch);
+  if (hidden === undefined || rows.length === 0) return {};
+  const { cols, values } = hidden;
+  const found = rows.flatMap((row) => [
+    ...values.subarray(row * cols, (row + 1) * cols),
+  ]);
+  return { hidden: Float32Array.from(found) };
 }
 
 /** Names for the words of one op. */

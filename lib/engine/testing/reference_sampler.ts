@@ -65,6 +65,12 @@ export function packOutput(rows: readonly SampledRow[], stepUs: number) {
   };
 }
 
+/** Out rows whose hidden state the batch asks for. */
+export function rowsThatWantHidden({ outRows, samplingInts }: Batch): number[] {
+  return Array.from({ length: outRows }, (_, row) => row)
+    .filter((row) => samplingInts[row * samplingIntWords + 9] === 1);
+}
+
 export function logSoftmax(logits: Float64Array): Float64Array {
   const max = logits.reduce((a, b) => Math.max(a, b), -Infinity);
   const sum = logits.reduce((total, logit) => total + Math.exp(logit - max), 0);

@@ -8,7 +8,7 @@ import type {
   SequenceEvent,
   SequenceSpec,
 } from "../types.ts";
-import { ToyModel, type ToyOptions } from "./toy_native.ts";
+import { toyHiddenSize, ToyModel, type ToyOptions } from "./toy_native.ts";
 
 export const greedy: Sampling = {
   temperature: 0,
@@ -63,6 +63,7 @@ export function createToyEngine(options: ToyEngineOptions = {}) {
     kvType: "f16",
     contextLength: 512,
     vocabSize: options.vocabSize ?? 97,
+    hiddenSize: toyHiddenSize,
     layers: 1,
     rowsMax: 32,
     runningMax: 8,

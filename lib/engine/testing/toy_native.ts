@@ -14,7 +14,12 @@ import type {
   NativeModelSpec,
   StepOutput,
 } from "../native.ts";
-import { mix, packOutput, sampleRow } from "./reference_sampler.ts";
+import {
+  mix,
+  packOutput,
+  rowsThatWantHidden,
+  sampleRow,
+} from "./reference_sampler.ts";
 
 export interface ToyOptions {
   readonly kvBlocks: number;
@@ -24,6 +29,9 @@ export interface ToyOptions {
   /** Steps may take tokens from the one before, as on a GPU. */
   readonly chainsSteps?: boolean;
 }
+
+/** Columns of its hidden states. */
+export const toyHiddenSize = 4;
 
 const slotBytes = 8;
 const blockBytes = slotBytes * blockTokens;
@@ -87,7 +95,15 @@ export class ToyModel implements NativeModel {
         this.#logits(batch, row, sequenceOfRow[row]),
       );
     });
-    return packOutput(rows, 1);
+    const hidden = rowsThatWantHidden(batch).flatMap((outRow) => {
+      const row = batch.outRowIndex[outRow];
+      return [...this.#logits(batch, row, sequenceOfRow[row])]
+        .slice(0, toyHiddenSize);
+    });
+    return {
+      ...packOutput(rows, 1),
+      ...(hidden.length > 0 && { hidden: Float32Array.from(hidden) }),
+    };
   }
 
   close(): Promise<void> {

@@ -9,6 +9,8 @@ import { createHash } from "node:crypto";
 import { Code, MeshError } from "../../errors/mesh_error.ts";
 import type { KvType } from "../../engine/native.ts";
 import type {
+  EmbedResult,
+  EmbedSpec,
   Engine,
   EngineStatus,
   EngineToken,
@@ -42,6 +44,7 @@ export class FakeEngine implements Engine {
   readonly kvBlockBytes: number;
   readonly layers = 2;
   readonly vocabSize: number;
+  readonly hiddenSize = 4;
   readonly weightBytes = 1_000;
   readonly kvBytes: number;
   /** Sequences that ended because their signal was aborted. */
@@ -162,6 +165,37 @@ export class FakeEngine implements Engine {
         },
         firstToken,
         stopped: spec.sampling.stopIds.includes(firstToken.id),
+        cachedTokens,
+        computedTokens: ids.length - cachedTokens,
+        queueUs: 1,
+        computeUs: 2,
+      };
+    } catch (reason) {
+      if (signal.aborted) this.abortedCount++;
+      throw reason;
+    } finally {
+      this.running--;
+    }
+  }
+
+  /** Values that depend on all ids. */
+  async embed(
+    { promptIds }: EmbedSpec,
+    { signal }: { signal: AbortSignal },
+  ): Promise<EmbedResult> {
+    const ids = [...promptIds];
+    this.running++;
+    try {
+      const kv = new FakeKv(this.kvBlockBytes, this.blockTokens);
+      const cachedTokens = this.#restore(kv, ids);
+      await this.#compute(kv, ids, signal);
+      this.#store(kv, ids);
+      const digest = kv.digest();
+      return {
+        values: Float32Array.from(
+          { length: this.hiddenSize },
+          (_, i) => mix(digest, i) / 2 ** 32 - 0.5,
+        ),
         cachedTokens,
         computedTokens: ids.length - cachedTokens,
         queueUs: 1,

@@ -11,6 +11,7 @@ export class RecordingObserver implements WorkerObserver, ModelObserver {
   readonly events: SequenceEvent["kind"][] = [];
   transferredBytes = 0;
   promptCount = 0;
+  embeddedCount = 0;
 
   warn(message: string, details: Readonly<Record<string, unknown>>): void {
     this.warnings.push({ message, details });
@@ -26,6 +27,10 @@ export class RecordingObserver implements WorkerObserver, ModelObserver {
 
   promptDone(): void {
     this.promptCount++;
+  }
+
+  embedded(): void {
+    this.embeddedCount++;
   }
 
   kvTransferFailed(reason: string): void {

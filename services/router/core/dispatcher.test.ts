@@ -58,7 +58,7 @@ test("acquire() answers at once while a worker has a place, on the idlest first"
   for (let i = 0; i < 4; i++) {
     leases.push(await dispatcher.acquire(request(), forever));
   }
-  deepEqual(leases.map(({ decode }) => decode.record.workerId).sort(), [
+  deepEqual(leases.map(({ worker }) => worker.record.workerId).sort(), [
     "a",
     "a",
     "b",
@@ -95,7 +95,7 @@ test("without a worker requests are held, a wake goes out at once and each secon
   deepEqual(wakes, [1, 2, 2]);
   put("a");
   const leases = await Promise.all(held);
-  deepEqual(leases.map(({ decode }) => decode.record.workerId), ["a", "a"]);
+  deepEqual(leases.map(({ worker }) => worker.record.workerId), ["a", "a"]);
   clock.advance(10_000);
   deepEqual(wakes, [1, 2, 2]);
 });
@@ -162,13 +162,13 @@ test("an aborted request leaves the queue", async () => {
 test("a distrusted worker gets nothing until its time is over, then held requests go there", async () => {
   const { dispatcher, workers, put, clock } = setUp();
   put("a");
-  const { decode } = await dispatcher.acquire(request(), forever);
-  workers.distrust(decode);
+  const { worker } = await dispatcher.acquire(request(), forever);
+  workers.distrust(worker);
   const held = dispatcher.acquire(request(), forever);
   clock.advance(499);
   equal(dispatcher.heldCount("demo"), 1);
   clock.advance(1);
-  equal((await held).decode, decode);
+  equal((await held).worker, worker);
 });
 
 test("distrust doubles up to 4 s, and a restart of the worker ends it", async () => {
@@ -176,17 +176,17 @@ test("distrust doubles up to 4 s, and a restart of the worker ends it", async ()
   put("a");
   for (const delayMs of [500, 1_000, 2_000, 4_000, 4_000]) {
     using lease: Lease = await dispatcher.acquire(request(), forever);
-    workers.distrust(lease.decode);
+    workers.distrust(lease.worker);
     clock.advance(delayMs - 1);
-    equal(lease.decode.trusted, false, `${delayMs}`);
+    equal(lease.worker.trusted, false, `${delayMs}`);
     clock.advance(1);
-    equal(lease.decode.trusted, true, `${delayMs}`);
+    equal(lease.worker.trusted, true, `${delayMs}`);
   }
-  const { decode } = await dispatcher.acquire(request(), forever);
-  workers.distrust(decode);
+  const { worker } = await dispatcher.acquire(request(), forever);
+  workers.distrust(worker);
   put("a", { startedAtMs: 2 });
   equal(
-    (await dispatcher.acquire(request(), forever)).decode.record.startedAtMs,
+    (await dispatcher.acquire(request(), forever)).worker.record.startedAtMs,
     2,
   );
 });
@@ -196,13 +196,13 @@ test("a request that needs a longer context lets those behind it pass", async ()
   put("short", { model: { contextLength: 100 } });
   put("long", { model: { contextLength: 900 } });
   const long = await dispatcher.acquire(request(20, 500), forever);
-  equal(long.decode.record.workerId, "long");
+  equal(long.worker.record.workerId, "long");
   const short = await dispatcher.acquire(request(), forever);
   const order: string[] = [];
   const note = (name: string, contextNeeded: number) =>
     Promise.resolve(dispatcher.acquire(request(20, contextNeeded), forever))
-      .then(({ decode }) => {
-        order.push(`${name} on ${decode.record.workerId}`);
+      .then(({ worker }) => {
+        order.push(`${name} on ${worker.record.workerId}`);
       });
   const both = [note("long", 500), note("short", 50)];
   short[Symbol.dispose]();
@@ -265,7 +265,7 @@ test("a cached prefix on the decode worker makes the prefill worker unnecessary"
     removed: [],
   });
   const lease = await dispatcher.acquire(request(80), forever);
-  equal(lease.decode.record.workerId, "e");
+  equal(lease.worker.record.workerId, "e");
   deepEqual([lease.prefill, lease.decision.uncachedTokens], [undefined, 0]);
   deepEqual(
     lease.decision.decode.map(({ matchedTokens }) => matchedTokens).sort(),
@@ -278,8 +278,8 @@ test("ties are broken by the random number given", async () => {
   for (const random of [0, 0.4, 0.99]) {
     const { dispatcher, put } = setUp({ random: () => random });
     for (const id of ["a", "b", "c"]) put(id);
-    const { decode } = await dispatcher.acquire(request(), forever);
-    chosen.add(decode.record.workerId);
+    const { worker } = await dispatcher.acquire(request(), forever);
+    chosen.add(worker.record.workerId);
   }
   equal(chosen.size, 3);
 });
@@ -303,7 +303,7 @@ test("a replay passes a full queue, goes before newcomers and outlasts the hold"
   await rejects(second, { message: "deadline" });
   void dispatcher.acquire(request(), forever);
   put("a");
-  equal((await first).decode.record.workerId, "a");
+  equal((await first).worker.record.workerId, "a");
   equal(dispatcher.heldCount("demo"), 1);
 });
 
@@ -334,7 +334,7 @@ test("a request that a worker can take at once does not queue behind one that no
   await dispatcher.acquire(request(20, 500), forever);
   void dispatcher.acquire(request(20, 500), forever);
   const short = await dispatcher.acquire(request(20, 50), forever);
-  deepEqual([short.decode.record.workerId, short.heldMs], ["short", 0]);
+  deepEqual([short.worker.record.workerId, short.heldMs], ["short", 0]);
   equal(dispatcher.heldCount("demo"), 1);
 });
 
@@ -359,13 +359,13 @@ test("the end of a sequence lets go on who came first, of whatever model", async
 test("a call that works ends the distrust, and held requests go on at once", async () => {
   const { dispatcher, workers, put } = setUp();
   put("a");
-  const { decode } = await dispatcher.acquire(request(), forever);
-  workers.distrust(decode);
+  const { worker } = await dispatcher.acquire(request(), forever);
+  workers.distrust(worker);
   const held = dispatcher.acquire(request(), forever);
   equal(dispatcher.heldCount("demo"), 1);
-  workers.trust(decode);
+  workers.trust(worker);
   equal(dispatcher.heldCount("demo"), 0);
-  equal((await held).decode, decode);
+  equal((await held).worker, worker);
 });
 
 test("disposing ends the held requests as unavailable", async () => {
@@ -399,4 +399,56 @@ test("an idle decode worker computes prompts itself up to a length of their own"
   put("d", { model: { running: 1 } });
   const others = await dispatcher.acquire(request(64), forever);
   equal(others.prefill?.record.workerId, "p", "another router has one there");
+});
+
+test("an embedding goes to a prefill worker, or to a decode worker when none has a place", async () => {
+  const { dispatcher, put, workers } = setUp({ sequencesMax: 1 });
+  put("d");
+  put("p", { role: "prefill" });
+  const embed: RouteRequest = { ...request(), task: "embed" };
+  const first = await dispatcher.acquire(embed, forever);
+  const second = await dispatcher.acquire(embed, forever);
+  deepEqual(
+    [first, second].map(({ worker, prefill, decision }) => [
+      worker.record.workerId,
+      prefill,
+      decision.prefillReason,
+      decision.prefill.length,
+      decision.decode.length,
+    ]),
+    [
+      ["p", undefined, "prefill worker", 1, 0],
+      ["d", undefined, "no prefill worker", 0, 1],
+    ],
+  );
+  equal(workers.get("prefill", "p")?.inFlight, 1);
+  first[Symbol.dispose]();
+  workers.distrust(workers.get("prefill", "p")!);
+  second[Symbol.dispose]();
+  const third = await dispatcher.acquire(embed, forever);
+  equal(third.worker.record.workerId, "d");
+});
+
+test("an embedding that waits wakes nobody while a worker of either role is there", async () => {
+  const { dispatcher, put, clock, wakes } = setUp({ sequencesMax: 1 });
+  put("p", { role: "prefill" });
+  const embed: RouteRequest = { ...request(), task: "embed" };
+  using _lease = await dispatcher.acquire(embed, forever);
+  void Promise.resolve(dispatcher.acquire(embed, forever)).catch(() => {});
+  clock.advance(2_000);
+  deepEqual(wakes, []);
+  void Promise.resolve(dispatcher.acquire(request(), forever)).catch(() => {});
+  clock.advance(1_000);
+  equal(wakes.at(-1), 2);
+});
+
+test("an embedding longer than every context is refused", () => {
+  const { dispatcher, put } = setUp();
+  put("p", { role: "prefill", model: { contextLength: 100 } });
+  put("d", { model: { contextLength: 50 } });
+  const embed = (length: number): RouteRequest => ({
+    ...request(length),
+    task: "embed",
+  });
+  throws(() => dispatcher.acquire(embed(101), forever), /have 100/);
 });

@@ -2,6 +2,7 @@ import type { Clock } from "../../../lib/bus/clock.ts";
 import { Code } from "../../../lib/errors/mesh_error.ts";
 import { RequestError } from "./request_error.ts";
 import {
+  capable,
   type Placement,
   route,
   type RouteOptions,
@@ -67,7 +68,7 @@ export class Dispatcher implements Disposable {
   ): Promise<Lease> | Lease {
     signal.throwIfAborted();
     const placed = this.#place(request);
-    if (placed !== undefined) return this.#lease(placed, request.model, 0);
+    if (placed !== undefined) return this.#lease(placed, request, 0);
     return this.#hold(request, signal);
   }
 
@@ -93,9 +94,13 @@ export class Dispatcher implements Disposable {
     return outcome.kind === "placed" ? outcome.placement : undefined;
   }
 
-  #lease(placement: Placement, model: string, heldMs: number): Lease {
+  #lease(
+    placement: Placement,
+    { model, sequenceCount }: RouteRequest,
+    heldMs: number,
+  ): Lease {
     const { workers } = this.#options;
-    const decoding = workers.begin(placement.decode, model);
+    const running = workers.begin(placement.worker, model, sequenceCount);
     const prefilling = placement.prefill &&
       workers.begin(placement.prefill, model);
     return {
@@ -103,7 +108,7 @@ export class Dispatcher implements Disposable {
       heldMs,
       prefillDone: () => prefilling?.[Symbol.dispose](),
       [Symbol.dispose]: () => {
-        decoding[Symbol.dispose]();
+        running[Symbol.dispose]();
         prefilling?.[Symbol.dispose]();
         this.#pump();
       },
@@ -128,7 +133,7 @@ export class Dispatcher implements Disposable {
         isReplay,
         place: (placement) => {
           leave();
-          resolve(this.#lease(placement, model, clock.nowMs() - sinceMs));
+          resolve(this.#lease(placement, request, clock.nowMs() - sinceMs));
         },
         fail: (reason) => {
           leave();
@@ -139,7 +144,7 @@ export class Dispatcher implements Disposable {
       signal.addEventListener("abort", abort);
       const timer = isReplay
         ? undefined
-        : clock.setTimer(holdMs, () => waiter.fail(this.#late(model)));
+        : clock.setTimer(holdMs, () => waiter.fail(this.#late(request)));
       this.#enqueue(waiter);
       queue.count++;
       this.#keepAwake(queue);
@@ -156,15 +161,16 @@ export class Dispatcher implements Disposable {
 
   /** Places whom it can. */
   #pump(): void {
-    // Per model: who needs this much context or more finds no place either.
+    // Per kind: who needs this much context or more finds no place either.
     const noneFrom = new Map<string, number>();
     for (const waiter of [...this.#waiters]) {
-      const { model, contextNeeded } = waiter.request;
-      if (contextNeeded >= (noneFrom.get(model) ?? Infinity)) continue;
+      const { contextNeeded } = waiter.request;
+      const kind = kindOf(waiter.request);
+      if (contextNeeded >= (noneFrom.get(kind) ?? Infinity)) continue;
       try {
         const placement = this.#place(waiter.request);
         if (placement) waiter.place(placement);
-        else noneFrom.set(model, contextNeeded);
+        else noneFrom.set(kind, contextNeeded);
       } catch (reason) {
         waiter.fail(reason);
       }
@@ -178,9 +184,11 @@ export class Dispatcher implements Disposable {
     const tick = () => {
       queue.wakeTimer = undefined;
       if (queue.count === 0) return;
-      if (workers.serving("decode", queue.model).length === 0) {
-        onWake(queue.model, queue.count);
-      }
+      const isServed = this.#waiters.every(({ request }) =>
+        request.model !== queue.model ||
+        capable(request, workers).flat().length > 0
+      );
+      if (!isServed) onWake(queue.model, queue.count);
       queue.wakeTimer = clock.setTimer(1_000, tick);
     };
     tick();
@@ -204,9 +212,10 @@ export class Dispatcher implements Disposable {
     );
   }
 
-  #late(model: string): RequestError {
+  #late(request: RouteRequest): RequestError {
     const { workers, holdMs } = this.#options;
-    const count = workers.serving("decode", model).length;
+    const { model } = request;
+    const count = capable(request, workers).flat().length;
     if (count === 0) {
       return new RequestError(
         Code.unavailable,
@@ -221,6 +230,13 @@ export class Dispatcher implements Disposable {
       { reason: "queue_full", retryAfterMs: 2_000 },
     );
   }
+}
+
+/** Requests of one kind find a place on the same workers, but for their context. */
+function kindOf(
+  { model, task = "generate", sequenceCount = 1 }: RouteRequest,
+): string {
+  return `${task} ${sequenceCount} ${model}`;
 }
 
 function shuttingDown(): RequestError {

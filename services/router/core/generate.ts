@@ -13,13 +13,14 @@ import type {
 import type { DecodeClients } from "../workers/decode_clients.ts";
 import type { WorkerTable } from "../workers/worker_table.ts";
 import type { Dispatcher, Lease } from "./dispatcher.ts";
+import { goesOnElsewhere, setAside } from "./elsewhere.ts";
 import type {
   AnswerDelta,
   GenerationRequest,
   GenerationResult,
   GenerationSink,
 } from "./generation.ts";
-import { ProgressWatch, StalledError } from "./progress_watch.ts";
+import { ProgressWatch } from "./progress_watch.ts";
 import { OutputText } from "./output_text.ts";
 import type { RequestScope } from "./request_scope.ts";
 import type { GenerationTrace } from "./generation_trace.ts";
@@ -74,13 +75,7 @@ export async function generate(
     if (!goesOnElsewhere(failure) || failureCount >= parts.attemptsMax) {
       throw failure;
     }
-    if (failure.field === "model") {
-      parts.workers.avoid(lease.decode, request.model.name);
-    } else if (isFull) parts.workers.spare(lease.decode);
-    else {
-      const hangs = failure instanceof StalledError;
-      parts.workers.distrust(lease.decode, hangs ? parts.stallMs : 0);
-    }
+    setAside(lease.worker, failure, { workers: parts.workers, request });
   }
 }
 
@@ -107,22 +102,6 @@ async function acquire(
     throw reason;
   }
 }
-
-/** Whether another worker may do better. */
-function goesOnElsewhere({ code }: MeshError): boolean {
-  return elsewhere.has(code);
-}
-
-const elsewhere: ReadonlySet<Code> = new Set([
-  Code.unavailable, // dead, unreachable, draining
-  Code.internal, // its fault, perhaps not the next one's
-  Code.dataLoss,
-  Code.cancelled, // not by us: a connection that was torn down
-  Code.resourceExhausted, // its queue is full
-  Code.notFound, // unloaded the model meanwhile
-  Code.failedPrecondition,
-  Code.unimplemented,
-]);
 
 /** One sequence across its attempts. */
 class Sequence {
@@ -181,7 +160,7 @@ class Sequence {
     using watch = new ProgressWatch({
       ...this.#parts,
       signal: scope.signal,
-      workerId: lease.decode.record.workerId,
+      workerId: lease.worker.record.workerId,
     });
     try {
       const events = span.run(() => this.#call(lease, watch.signal));
@@ -211,7 +190,7 @@ class Sequence {
 
   #call(lease: Lease, signal: AbortSignal): AsyncIterable<DecodeEvent> {
     const { request } = this;
-    const link = this.#parts.clients.at(lease.decode.record.address);
+    const link = this.#parts.clients.at(lease.worker.record.address);
     const message: DecodeRequest = {
       requestId: request.requestId,
       model: request.model.name,
@@ -246,7 +225,7 @@ class Sequence {
 
   #takeStarted({ cachedTokens }: DecodeStarted, lease: Lease): boolean {
     this.#cachedTokens ??= cachedTokens;
-    this.#parts.workers.trust(lease.decode);
+    this.#parts.workers.trust(lease.worker);
     lease.prefillDone();
     return false;
   }
@@ -317,8 +296,8 @@ function isClientsDoing(reason: unknown): boolean {
   return reason instanceof ClientFailure || reason instanceof SlowReaderError;
 }
 
-function brokenOff({ decode }: Lease): MeshError {
-  const { workerId } = decode.record;
+function brokenOff({ worker }: Lease): MeshError {
+  const { workerId } = worker.record;
   return new MeshError(
     Code.unavailable,
     `Decode worker "${workerId}" ended without an answer`,

@@ -1,9 +1,4 @@
-import {
-  type Attributes,
-  type Context,
-  type Span,
-  trace,
-} from "@opentelemetry/api";
+import type { Attributes, Context } from "@opentelemetry/api";
 import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
 import {
   GenAiOperation,
@@ -16,10 +11,13 @@ import {
 import type { Lease } from "./dispatcher.ts";
 import type { DecodeTokens } from "../../../proto/gen/quetzal/v1/decode.ts";
 import type { GenerationRequest, GenerationResult } from "./generation.ts";
-import type { RouteDecision, ScoredCandidate } from "./route.ts";
+import {
+  codeName,
+  type RouteTrace,
+  startRoute,
+  tracer,
+} from "./route_trace.ts";
 import { TokenTrace } from "./token_trace.ts";
-
-export const tracer = trace.getTracer("quetzal.router");
 
 /** A counter costs about 1 µs each time, which is much for every single token. */
 const countEvery = 32;
@@ -71,26 +69,12 @@ export class GenerationTrace {
 
   /** Queueing and the choice of workers. */
   startRoute(attempt: number): RouteTrace {
-    const open = startSpan({
-      tracer,
-      name: "route",
-      attributes: { [Keys.routingAttempt]: attempt },
+    return startRoute({
+      attempt,
       parent: this.#open.context,
+      metrics: this.#metrics,
+      onPlaced: (lease) => this.#place(lease),
     });
-    this.#metrics.waiting.inc();
-    return {
-      placed: (lease) => {
-        this.#metrics.waiting.dec();
-        this.#place(lease);
-        describeRoute(open.span, lease);
-        open.end();
-      },
-      failed: (reason) => {
-        this.#metrics.waiting.dec();
-        open.fail(reason);
-        open.end();
-      },
-    };
   }
 
   /** One decode call; run it in the span, so that its metadata carry the trace. */
@@ -101,8 +85,8 @@ export class GenerationTrace {
       name: "decode",
       kind: "client",
       attributes: {
-        [Keys.serverAddress]: lease.decode.record.address,
-        [Keys.workerId]: lease.decode.record.workerId,
+        [Keys.serverAddress]: lease.worker.record.address,
+        [Keys.workerId]: lease.worker.record.workerId,
         "quetzal.replay.token_count": emittedCount,
       },
       parent: this.#open.context,
@@ -185,11 +169,6 @@ export class GenerationTrace {
   }
 }
 
-export interface RouteTrace {
-  placed(lease: Lease): void;
-  failed(reason: unknown): void;
-}
-
 function operationOf({ operation }: GenerationRequest): string {
   return GenAiOperation[operation];
 }
@@ -210,36 +189,4 @@ function requestAttributes(request: GenerationRequest): Attributes {
     [Keys.usageInputTokens]: request.promptIds.length,
     [Keys.tenant]: request.tenant,
   };
-}
-
-/** Every candidate with what it was judged by, so that a choice can be explained later. */
-function describeRoute(
-  span: Span,
-  { decode, prefill, decision, heldMs }: Lease,
-): void {
-  if (!span.isRecording()) return;
-  span.setAttributes({
-    [Keys.routingPolicy]: decision.policy,
-    [Keys.queueWaitMs]: heldMs,
-    "quetzal.routing.decode_worker": decode.record.workerId,
-    "quetzal.routing.prefill_worker": prefill?.record.workerId ?? "",
-    "quetzal.routing.prefill_reason": decision.prefillReason,
-    "quetzal.routing.uncached_tokens": decision.uncachedTokens,
-  });
-  const describe = (role: string) => (candidate: ScoredCandidate) =>
-    span.addEvent("candidate", {
-      [Keys.workerRole]: role,
-      [Keys.workerId]: candidate.workerId,
-      "quetzal.routing.score": candidate.score,
-      "quetzal.routing.load": candidate.load,
-      "quetzal.routing.matched_tokens": candidate.matchedTokens,
-      "quetzal.routing.blocks_free": candidate.blocksFree,
-    });
-  (decision satisfies RouteDecision).decode.forEach(describe("decode"));
-  decision.prefill.forEach(describe("prefill"));
-}
-
-function codeName(code: Code): string {
-  return Object.entries(Code).find(([, value]) => value === code)?.[0] ??
-    "unknown";
 }

@@ -8,20 +8,30 @@ import {
 } from "../../../lib/telemetry/mod.ts";
 import type { WorkerTable } from "../workers/worker_table.ts";
 import type { TrafficMeter } from "../workers/traffic_meter.ts";
+import { embed, type EmbedParts, sequencesOf } from "./embed.ts";
+import type {
+  EmbeddingInput,
+  EmbeddingRequest,
+  EmbeddingResult,
+} from "./embedding.ts";
+import { EmbeddingTrace } from "./embedding_trace.ts";
 import { generate, type GenerateParts } from "./generate.ts";
 import type {
   GenerationRequest,
   GenerationResult,
   GenerationSink,
 } from "./generation.ts";
-import type { GenerationInput } from "./generation_input.ts";
-import { GenerationTrace, tracer } from "./generation_trace.ts";
+import type { GenerationInput, PromptInput } from "./generation_input.ts";
+import { GenerationTrace } from "./generation_trace.ts";
 import type { ModelCatalog, ServedModel } from "./model_catalog.ts";
 import { prepare } from "./prepare.ts";
+import { prepareEmbedding } from "./prepare_embedding.ts";
 import { RequestError } from "./request_error.ts";
 import { RequestScope } from "./request_scope.ts";
+import { capable, type RouteTask } from "./route.ts";
+import { tracer } from "./route_trace.ts";
 
-export interface InferenceOptions extends GenerateParts {
+export interface InferenceOptions extends GenerateParts, EmbedParts {
   readonly catalog: ModelCatalog;
   readonly workers: WorkerTable;
   readonly traffic: TrafficMeter;
@@ -99,7 +109,7 @@ export class Inference {
     requestId: string,
     n = 1,
   ): GenerationRequest {
-    this.#refuseWhenFull();
+    this.#refuseWhenFull(1);
     const model = this.catalog.resolve(input.model);
     this.#options.metrics.forModel(model.name).answerCount.observe(n);
     return withSpan({ tracer, name: "tokenize" }, (span) => {
@@ -107,15 +117,43 @@ export class Inference {
       const request = prepare(input, { requestId, model, contextLength });
       span.setAttributes({
         [Keys.usageInputTokens]: request.promptIds.length,
-        ...this.#inputContent(input),
+        ...this.#inputContent(contentOf(input.prompt)),
+      });
+      return request;
+    });
+  }
+
+  /** The same for embeddings. */
+  prepareEmbedding(input: EmbeddingInput, requestId: string): EmbeddingRequest {
+    this.#refuseWhenFull(1);
+    const model = this.catalog.resolve(input.model);
+    return withSpan({ tracer, name: "tokenize" }, (span) => {
+      const contextLength = this.contextLength(model, "embed");
+      const request = prepareEmbedding(input, {
+        requestId,
+        model,
+        contextLength,
+      });
+      span.setAttributes({
+        [Keys.usageInputTokens]: request.prompts.reduce(
+          (sum, { length }) => sum + length,
+          0,
+        ),
+        ...this.#inputContent(
+          input.inputs.map(({ prompt }) => contentOf(prompt)),
+        ),
       });
       return request;
     });
   }
 
   /** What the model's file allows, or less when the live workers have less room. */
-  contextLength({ name, contextLength }: ServedModel): number {
-    const workers = this.#options.workers.serving("decode", name);
+  contextLength(
+    { name, contextLength }: ServedModel,
+    task: RouteTask = "generate",
+  ): number {
+    const { workers: table } = this.#options;
+    const workers = capable({ model: name, task }, table).flat();
     const lengths = workers.map((worker) =>
       worker.served(name)?.contextLength ?? 0
     );
@@ -133,7 +171,7 @@ export class Inference {
       parent?: Context;
     },
   ): Promise<GenerationResult> {
-    this.#admit();
+    this.#admit(1);
     const { traffic, metrics, captureContent } = this.#options;
     const { name } = request.model;
     const trace = new GenerationTrace(request, {
@@ -157,6 +195,34 @@ export class Inference {
     }
   }
 
+  /** Turns all prompts of a request into vectors, or none of them. */
+  async embed(
+    request: EmbeddingRequest,
+    { scope, parent = context.active() }: {
+      scope: RequestScope;
+      parent?: Context;
+    },
+  ): Promise<EmbeddingResult> {
+    const sequenceCount = sequencesOf(request);
+    this.#admit(sequenceCount);
+    const { metrics } = this.#options;
+    const trace = new EmbeddingTrace(request, {
+      metrics: metrics.forModel(request.model.name),
+      parent,
+    });
+    let outcome: EmbeddingResult | MeshError | undefined;
+    try {
+      outcome = await embed(request, { scope, trace }, this.#options);
+      return outcome;
+    } catch (reason) {
+      outcome = MeshError.from(reason);
+      throw outcome;
+    } finally {
+      this.#sequenceCount -= sequenceCount;
+      trace.end(outcome!);
+    }
+  }
+
   /** Takes no new requests; resolves when running ones have ended, cut off after `graceMs`. */
   async drain(graceMs: number): Promise<void> {
     this.#draining = true;
@@ -171,32 +237,36 @@ export class Inference {
     while (this.#running.size > 0 && Date.now() < lastMs) await pause(20);
   }
 
-  #inputContent({ prompt }: GenerationInput): Attributes {
+  #inputContent(input: unknown): Attributes {
     const { captureContent = false } = this.#options;
-    return contentAttributes({
-      captureContent,
-      input: prompt.kind === "chat"
-        ? prompt.messages
-        : prompt.kind === "text"
-        ? prompt.text
-        : prompt.ids,
-    });
+    return contentAttributes({ captureContent, input });
   }
 
-  #admit(): void {
-    this.#refuseWhenFull();
-    this.#sequenceCount++;
+  #admit(count: number): void {
+    this.#refuseWhenFull(count);
+    this.#sequenceCount += count;
   }
 
-  #refuseWhenFull(): void {
+  #refuseWhenFull(count: number): void {
     const { sequencesMax } = this.#options;
-    if (this.#sequenceCount >= sequencesMax) {
+    if (this.#sequenceCount + count > sequencesMax) {
       throw new RequestError(
         Code.resourceExhausted,
         `Cannot take the request: ${sequencesMax} sequences are running or waiting here`,
         { reason: "queue_full", retryAfterMs: 1_000 },
       );
     }
+  }
+}
+
+function contentOf(prompt: PromptInput): unknown {
+  switch (prompt.kind) {
+    case "chat":
+      return prompt.messages;
+    case "text":
+      return prompt.text;
+    case "ids":
+      return prompt.ids;
   }
 }
 

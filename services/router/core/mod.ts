@@ -1,6 +1,7 @@
 /** The router's subject, whatever the front door: from checked input to text. */
 export { check } from "./check.ts";
 export { clientFailure } from "./client_failure.ts";
+export * from "./embedding.ts";
 export * from "./generation.ts";
 export * from "./generation_input.ts";
 export { Inference, type InferenceOptions } from "./inference.ts";

@@ -10,6 +10,8 @@ export interface ServedModel {
   readonly encodeChat: ChatEncoder | undefined;
   /** Tokens of prompt and answer together, as the model's file says. */
   readonly contextLength: number;
+  /** Values of an embedding. */
+  readonly hiddenSize: number;
   /** Seconds since 1970, for `GET /v1/models`. */
   readonly createdS: number;
 }

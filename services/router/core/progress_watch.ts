@@ -11,7 +11,17 @@ export interface ProgressWatchOptions {
 }
 
 /** The worker lives but brings nothing. */
-export class StalledError extends MeshError {}
+export class StalledError extends MeshError {
+  readonly silentMs: number;
+
+  constructor(workerId: string, silentMs: number) {
+    super(
+      Code.unavailable,
+      `Decode worker "${workerId}" has brought nothing for ${silentMs} ms`,
+    );
+    this.silentMs = silentMs;
+  }
+}
 
 /**
  * Gives a decode call up that has begun and then brings nothing: a process whose
@@ -59,11 +69,6 @@ export class ProgressWatch implements Disposable {
     this.#quietTicks = isQuiet ? this.#quietTicks + 1 : 0;
     if (this.#quietTicks < 2) return this.#wait();
     const { workerId, stallMs } = this.#options;
-    this.#controller.abort(
-      new StalledError(
-        Code.unavailable,
-        `Decode worker "${workerId}" has brought nothing for ${stallMs} ms`,
-      ),
-    );
+    this.#controller.abort(new StalledError(workerId, stallMs));
   }
 }

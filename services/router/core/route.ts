@@ -1,5 +1,5 @@
 import { blockHashes, blockTokens } from "../../../lib/engine/block_hash.ts";
-import type { WorkerModel } from "../../../lib/bus/types.ts";
+import type { WorkerModel, WorkerRole } from "../../../lib/bus/types.ts";
 import { type Candidate, policies, type PolicyName } from "../policies/mod.ts";
 import type { KvIndex } from "../workers/kv_index.ts";
 import type { Worker, WorkerTable } from "../workers/worker_table.ts";
@@ -7,12 +7,32 @@ import type { Worker, WorkerTable } from "../workers/worker_table.ts";
 /** What must be placed. */
 export interface RouteRequest {
   readonly model: string;
+  /** "generate" unless set. */
+  readonly task?: RouteTask;
+  /** Sequences that it is on its worker; 1 unless set. */
+  readonly sequenceCount?: number;
   /** Prompt and what was emitted so far: all that needs KV. */
   readonly tokenIds: Int32Array;
   /** Tokens that must fit into the worker's context. */
   readonly contextNeeded: number;
   /** Filled on first use: block names by model fingerprint. */
   readonly hashes: Map<string, readonly string[]>;
+}
+
+export type RouteTask = "generate" | "embed";
+
+/** Who can run it, the preferred role first: prompts keep nobody waiting on a prefill worker. */
+const rolesOf: Readonly<Record<RouteTask, readonly WorkerRole[]>> = {
+  generate: ["decode"],
+  embed: ["prefill", "decode"],
+};
+
+/** Live workers that can run the request, by role. */
+export function capable(
+  { model, task = "generate" }: Pick<RouteRequest, "model" | "task">,
+  workers: WorkerTable,
+): Worker[][] {
+  return rolesOf[task].map((role) => workers.serving(role, model));
 }
 
 /** The outcome of filter, score, pick. */
@@ -26,8 +46,9 @@ export type RouteOutcome =
   | { readonly kind: "too-long"; readonly contextLength: number };
 
 export interface Placement {
-  readonly decode: Worker;
-  /** Absent: the decode worker computes the prompt itself. */
+  /** Runs the sequence: a decode worker, or either role for an embedding. */
+  readonly worker: Worker;
+  /** Absent: that worker computes the prompt itself. */
   readonly prefill: Worker | undefined;
   readonly decision: RouteDecision;
 }
@@ -51,7 +72,7 @@ export interface RouteOptions {
   readonly workers: WorkerTable;
   readonly kvIndex: KvIndex;
   readonly policy: PolicyName;
-  /** Sequences this router puts on one decode worker at once. */
+  /** Sequences this router puts on one worker at once. */
   readonly sequencesMax: number;
   /** Prompts with fewer uncached tokens are computed by the decode worker. */
   readonly prefillTokensMin: number;
@@ -64,47 +85,75 @@ export interface RouteOptions {
   readonly random: () => number;
 }
 
-/** Chooses the decode worker, then the prefill worker, from what is known now. */
+/** Chooses the worker, and for a generation the prefill worker, from what is known now. */
 export function route(
   request: RouteRequest,
   options: RouteOptions,
 ): RouteOutcome {
-  const { model } = request;
-  const serving = options.workers.serving("decode", model);
+  const { model, contextNeeded } = request;
+  const byRole = capable(request, options.workers);
+  const serving = byRole.flat();
   if (serving.length === 0) return { kind: "absent" };
-  const fitting = serving.filter((worker) =>
-    contextOf(worker, model) >= request.contextNeeded
+  const contextLength = Math.max(
+    ...serving.map((worker) => contextOf(worker, model)),
   );
-  if (fitting.length === 0) {
-    const contextLength = Math.max(
-      ...serving.map((worker) => contextOf(worker, model)),
-    );
-    return { kind: "too-long", contextLength };
-  }
-  const free = fitting.filter(({ trusted, inFlight }) =>
-    trusted && inFlight < options.sequencesMax
-  );
-  if (free.length === 0) return { kind: "busy" };
+  if (contextLength < contextNeeded) return { kind: "too-long", contextLength };
+  const free = byRole.map((workers) =>
+    workers.filter((worker) =>
+      contextOf(worker, model) >= contextNeeded && worker.trusted &&
+      worker.inFlight < options.sequencesMax
+    )
+  ).find(({ length }) => length > 0);
+  if (free === undefined) return { kind: "busy" };
 
-  const decode = choose(free, request, options);
-  const uncachedTokens = request.tokenIds.length - decode.chosen.matchedTokens;
+  const choice = choose(free, request, options);
+  const placement = request.task === "embed"
+    ? placeAlone(choice, request, options)
+    : placeDecode(choice, request, options);
+  return { kind: "placed", placement };
+}
+
+/** The decode worker is chosen; for a long prompt a prefill worker joins it. */
+function placeDecode(
+  { worker, chosen, scored }: Choice,
+  request: RouteRequest,
+  options: RouteOptions,
+): Placement {
+  const uncachedTokens = request.tokenIds.length - chosen.matchedTokens;
   const prefill = choosePrefill(
-    { uncachedTokens, decode: decode.worker },
+    { uncachedTokens, decode: worker },
     request,
     options,
   );
   return {
-    kind: "placed",
-    placement: {
-      decode: decode.worker,
-      prefill: prefill.worker,
-      decision: {
-        policy: options.policy,
-        decode: decode.scored,
-        prefill: prefill.scored,
-        uncachedTokens,
-        prefillReason: prefill.reason,
-      },
+    worker,
+    prefill: prefill.worker,
+    decision: {
+      policy: options.policy,
+      decode: scored,
+      prefill: prefill.scored,
+      uncachedTokens,
+      prefillReason: prefill.reason,
+    },
+  };
+}
+
+/** Nothing is handed over: one worker, whatever its role, does it all. */
+function placeAlone(
+  { worker, chosen, scored }: Choice,
+  { tokenIds }: RouteRequest,
+  { policy }: RouteOptions,
+): Placement {
+  const isPrefill = worker.record.role === "prefill";
+  return {
+    worker,
+    prefill: undefined,
+    decision: {
+      policy,
+      decode: isPrefill ? [] : scored,
+      prefill: isPrefill ? scored : [],
+      uncachedTokens: tokenIds.length - chosen.matchedTokens,
+      prefillReason: isPrefill ? "prefill worker" : "no prefill worker",
     },
   };
 }
@@ -133,15 +182,17 @@ function choosePrefill(
   return { worker, scored, reason: "prefill worker" };
 }
 
+interface Choice {
+  readonly worker: Worker;
+  readonly chosen: ScoredCandidate;
+  readonly scored: readonly ScoredCandidate[];
+}
+
 function choose(
   workers: readonly Worker[],
   request: RouteRequest,
   { kvIndex, policy, random }: RouteOptions,
-): {
-  worker: Worker;
-  chosen: ScoredCandidate;
-  scored: readonly ScoredCandidate[];
-} {
+): Choice {
   const candidates = workers.map((worker) =>
     candidateOf(worker, request, kvIndex)
   );

@@ -11,6 +11,8 @@ import type { Logger } from "../../../lib/telemetry/mod.ts";
 import { FinishReason } from "../../../proto/gen/quetzal/v1/common.ts";
 import {
   type DetokenizeRequest,
+  type EmbedRequest,
+  type EmbedResponse,
   type GenerateRequest,
   type GenerateResponse,
   InferenceService,
@@ -27,6 +29,7 @@ import {
   text,
 } from "../core/mod.ts";
 import { answering } from "./answering.ts";
+import { embeddingInput } from "./embedding_input.ts";
 import { generateInput } from "./generate_input.ts";
 
 export interface GrpcParts {
@@ -58,6 +61,13 @@ export function inferenceService(
           event: { $case: "error", value: toStreamError(reason) },
         }),
       ),
+      embed: unary((request: EmbedRequest, call) => {
+        const named = parts("embd");
+        return answering(
+          named,
+          () => embed({ inference, ...named }, request, call),
+        );
+      }),
       tokenize: unary((request: TokenizeRequest) =>
         answering(parts("tok"), () => tokenize(inference, request))
       ),
@@ -128,6 +138,35 @@ function deltaMessage({ text, tokens }: AnswerDelta): GenerateResponse {
       $case: "delta",
       value: { text, tokens: tokens.map(({ token }) => token) },
     },
+  };
+}
+
+async function embed(
+  { inference, requestId }: {
+    readonly inference: Inference;
+    readonly requestId: string;
+  },
+  message: EmbedRequest,
+  call: CallContext,
+): Promise<EmbedResponse> {
+  using scope = openScope(inference, call);
+  const request = inference.prepareEmbedding(
+    embeddingInput(message),
+    requestId,
+  );
+  const { vectors, promptTokens, cachedTokens } = await inference.embed(
+    request,
+    { scope },
+  );
+  return {
+    model: request.model.name,
+    embeddings: vectors.map((values, index) => ({
+      // ts-proto wants an array that may be written; it is only read.
+      values: values as number[],
+      promptTokens: request.prompts[index].length,
+    })),
+    promptTokens,
+    cachedTokens,
   };
 }
 

@@ -1,6 +1,7 @@
 import { Hono } from "hono";
 import { chatCompletions } from "./chat_completions.ts";
 import { completions } from "./completions.ts";
+import { embeddings } from "./embeddings.ts";
 import type { Exchange, HttpEnv } from "./exchange.ts";
 import { errorAnswer, HttpError } from "./http_error.ts";
 import type { HttpOptions } from "./http_options.ts";
@@ -23,6 +24,7 @@ const routes: readonly (readonly [
   ["GET", "/v1/models/:model{.+}", showModel],
   ["POST", "/v1/chat/completions", chatCompletions],
   ["POST", "/v1/completions", completions],
+  ["POST", "/v1/embeddings", embeddings],
   ["POST", "/tokenize", tokenize],
   ["POST", "/detokenize", detokenize],
   ["GET", "/health", health],

@@ -1,35 +1,14 @@
 import { z } from "zod";
-import {
-  type GenerationInput,
-  type PromptInput,
-  text,
-  tokenIds,
-} from "../core/mod.ts";
+import { type GenerationInput, text } from "../core/mod.ts";
 import {
   checkStreamOptions,
   choicesMax,
   commonFields,
 } from "./common_fields.ts";
 import { only } from "./fields.ts";
+import { promptForms } from "./prompt_forms.ts";
 
-const texts = z.array(text).min(1).max(choicesMax);
-const idLists = z.array(tokenIds).min(1).max(choicesMax);
-
-/** The first element tells which of the four forms is meant, so that a fault is named within it. */
-const prompt = z.unknown().transform((value, context) => {
-  const result = formOf(value).safeParse(value);
-  if (result.success) return promptsOf(result.data);
-  for (const issue of result.error.issues) {
-    context.issues.push({ ...issue, input: value } as z.core.$ZodRawIssue);
-  }
-  return z.NEVER;
-});
-
-function formOf(value: unknown) {
-  if (!Array.isArray(value)) return text;
-  if (typeof value[0] === "number") return tokenIds;
-  return Array.isArray(value[0]) ? idLists : texts;
-}
+const prompt = promptForms({ text, most: choicesMax });
 
 export const completionSchema = z.strictObject({
   ...commonFields,
@@ -72,22 +51,4 @@ export function completionInputs(body: CompletionBody): GenerationInput[] {
     topLogprobs: body.logprobs ?? undefined,
     tenant: body.user,
   }));
-}
-
-function promptsOf(
-  value:
-    | string
-    | readonly number[]
-    | readonly string[]
-    | readonly (readonly number[])[],
-): PromptInput[] {
-  if (typeof value === "string") return [{ kind: "text", text: value }];
-  if (typeof value[0] === "number") {
-    return [{ kind: "ids", ids: value as readonly number[] }];
-  }
-  return (value as readonly (string | readonly number[])[]).map((one) =>
-    typeof one === "string"
-      ? { kind: "text", text: one }
-      : { kind: "ids", ids: one }
-  );
 }

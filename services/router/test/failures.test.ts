@@ -262,7 +262,7 @@ for (const stream of [false, true]) {
     ok(!/secret|10\.0/.test(answer), answer);
     ok(/Cannot answer request .+my-request.+: an internal error/.test(answer));
     const line = mesh.log.find((each) => each.includes("my-request"));
-    ok(line?.includes("secret.ts:12 failed at 10.0.0.7"), line);
+    ok(line?.includes("secret.ts:12 failed at 10.0.0.7"), `${line}`);
   });
 }
 

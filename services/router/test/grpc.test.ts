@@ -320,7 +320,7 @@ test("what failed inside is in the log and not in the answer", async () => {
       .exec(message)?.[1];
     ok(id !== undefined, message);
     const line = other.log.find((each) => each.includes(id));
-    ok(line?.includes("secret.ts:12 failed at 10.0.0.7"), line);
+    ok(line?.includes("secret.ts:12 failed at 10.0.0.7"), `${line}`);
   }
   inference.close();
   infer.close();

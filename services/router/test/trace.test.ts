@@ -10,12 +10,15 @@ import { afterAll, afterEach, beforeAll, test } from "vitest";
 import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
 import { says, type TestRouter, testRouter } from "../testing/demo.ts";
 import type { FakeDecode } from "../testing/fake_decode.ts";
+import { vectorsOf } from "../testing/fake_embed.ts";
 import { workerRecord } from "../testing/records.ts";
 
 const exporter = new InMemorySpanExporter();
 let mesh: TestRouter;
 let worker: FakeDecode;
 let fails = false;
+/** What the last embedding call carried. */
+let embedParent = "";
 
 beforeAll(async () => {
   new NodeTracerProvider({
@@ -24,6 +27,10 @@ beforeAll(async () => {
   mesh = await testRouter();
   worker = await mesh.worker({
     script: says(mesh.model, "Hello."),
+    embed(request, { header }) {
+      embedParent = header("traceparent") ?? "";
+      return vectorsOf(request, mesh.model.hiddenSize);
+    },
     onToken: () => {
       if (!fails) return;
       fails = false;
@@ -97,6 +104,40 @@ test("the route span tells every candidate's score and why there is no prefill w
   const [candidate] = route.events;
   equal(candidate.attributes?.["quetzal.worker.id"], "decode-0");
   ok(Number.isFinite(candidate.attributes?.["quetzal.routing.score"]));
+});
+
+test("an embedding is one span of the conventions, with route and call below it", async () => {
+  const input = ["The fox.", "A whale."];
+  const response = await mesh.post("/v1/embeddings", {
+    input,
+    encoding_format: "base64",
+    user: "ann",
+  }, { headers });
+  equal(response.status, 200);
+  const { usage } = await response.json();
+  const [root] = byName("POST /v1/embeddings");
+  const [embeddings] = byName("embeddings demo");
+  const [route] = byName("route");
+  const [call] = byName("embed");
+  equal(embeddings.parentSpanContext?.spanId, root.spanContext().spanId);
+  for (const below of [route, call]) {
+    equal(
+      below.parentSpanContext?.spanId,
+      embeddings.spanContext().spanId,
+    );
+  }
+  equal(embedParent, `00-${traceId}-${call.spanContext().spanId}-01`);
+  const { attributes } = embeddings;
+  equal(attributes["gen_ai.operation.name"], "embeddings");
+  equal(attributes["gen_ai.request.model"], "demo");
+  deepEqual(attributes["gen_ai.request.encoding_formats"], ["base64"]);
+  equal(
+    attributes["gen_ai.embeddings.dimension.count"],
+    mesh.model.hiddenSize,
+  );
+  equal(attributes["gen_ai.usage.input_tokens"], usage.prompt_tokens);
+  equal(attributes["quetzal.tenant"], "ann");
+  ok(!JSON.stringify(attributes).includes("fox"));
 });
 
 test("a prefill worker is named to the decode worker", async () => {

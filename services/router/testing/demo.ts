@@ -89,14 +89,17 @@ export async function testRouter(
     log,
     async worker(options) {
       const worker = new FakeDecode({
-        workerId: `decode-${workers.length}`,
+        workerId: `${options.role ?? "decode"}-${workers.length}`,
         ...options,
       });
       workers.push(await worker.start());
       const health = () =>
         fetch(`${url}/health`).then(({ status }) => status === 200);
       await worker.join(bus, options.model);
-      await waitFor(health, { what: "a ready router" });
+      // Only decode workers make a router ready.
+      if (options.role !== "prefill") {
+        await waitFor(health, { what: "a ready router" });
+      }
       return worker;
     },
     post(path, body, init = {}) {

@@ -2,6 +2,7 @@ import {
   linkMethod,
   type SequenceHandler,
 } from "../../../lib/decode_link/mod.ts";
+import { type EmbedScript, fakeEmbedService } from "./fake_embed.ts";
 import { workerRecord } from "./records.ts";
 import type { RpcServer } from "../../../lib/rpc/mod.ts";
 import {
@@ -14,6 +15,7 @@ import type {
   MeshBus,
   WorkerModel,
   WorkerRecord,
+  WorkerRole,
 } from "../../../lib/bus/mod.ts";
 import {
   FinishReason,
@@ -31,6 +33,10 @@ export type Script = (request: DecodeRequest, index: number) => number | "stop";
 export interface FakeDecodeOptions {
   readonly workerId: string;
   readonly script: Script;
+  /** Answers `Embed.Run`, which a worker of either role serves. */
+  readonly embed?: EmbedScript;
+  /** Of its record; "decode" unless set. */
+  readonly role?: WorkerRole;
   /** Pause before each token. */
   readonly tokenMs?: number;
   /** Tokens per message; more than one imitates speculation. */
@@ -79,14 +85,17 @@ export class FakeDecode {
       this.#generate(request, call, (event) => sink.write(event));
     this.#server = await startRpcServer({
       port,
-      services: [{
-        name: "quetzal.v1.Decode",
-        definition: DecodeService,
-        implementation: {
-          generate: serverStream(handler, errorEvent),
-          attach: linkMethod(handler, errorEvent),
+      services: [
+        {
+          name: "quetzal.v1.Decode",
+          definition: DecodeService,
+          implementation: {
+            generate: serverStream(handler, errorEvent),
+            attach: linkMethod(handler, errorEvent),
+          },
         },
-      }],
+        ...(this.#options.embed ? [fakeEmbedService(this.#options.embed)] : []),
+      ],
     });
     return this;
   }
@@ -98,6 +107,7 @@ export class FakeDecode {
     return workerRecord(this.workerId, {
       address: this.address,
       startedAtMs: this.#startedAtMs,
+      role: this.#options.role ?? "decode",
       model,
       ...record,
     });

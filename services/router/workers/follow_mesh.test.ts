@@ -23,7 +23,7 @@ function setUp(bus: Partial<FollowMeshOptions["bus"]> = {}) {
     bus: Object.assign(Object.create(local), bus),
     workers,
     kvIndex,
-    clients: new DecodeClients(),
+    clients: [new DecodeClients()],
     traffic: new TrafficMeter({
       routerId: "r",
       heldCount: () => 0,

@@ -1,6 +1,5 @@
 import type { Bus, WorkerRecord } from "../../../lib/bus/mod.ts";
 import type { Logger } from "../../../lib/telemetry/mod.ts";
-import type { DecodeClients } from "./decode_clients.ts";
 import type { KvIndex } from "./kv_index.ts";
 import type { TrafficMeter } from "./traffic_meter.ts";
 import type { WorkerTable } from "./worker_table.ts";
@@ -9,7 +8,8 @@ export interface FollowMeshOptions {
   readonly bus: Bus;
   readonly workers: WorkerTable;
   readonly kvIndex: KvIndex;
-  readonly clients: DecodeClients;
+  /** Told of addresses where nobody is any more. */
+  readonly clients: readonly { drop(address: string): void }[];
   readonly traffic: TrafficMeter;
   readonly logger: Logger;
   /** The bus tells nothing more: what is known of the workers grows old. */
@@ -55,7 +55,7 @@ async function followWorkers(
     for (const model of gone(before, now)) kvIndex.forgetModel(workerId, model);
     if (now !== undefined && restarted) void kvIndex.repair(workerId);
     if (before !== undefined && before.address !== now?.address) {
-      clients.drop(before.address);
+      for (const each of clients) each.drop(before.address);
     }
   }
   throw ended("workers");

@@ -76,16 +76,16 @@ export class WorkerTable {
       this.get("prefill", workerId) !== undefined;
   }
 
-  /** Counts one sequence until disposed. */
-  begin(worker: Worker, model: string): Disposable {
+  /** Counts sequences until disposed. */
+  begin(worker: Worker, model: string, count = 1): Disposable {
     const entry = worker as Entry;
-    entry.change(model, 1);
+    entry.change(model, count);
     let open = true;
     return {
       [Symbol.dispose]: () => {
         if (!open) return;
         open = false;
-        entry.change(model, -1);
+        entry.change(model, -count);
       },
     };
   }

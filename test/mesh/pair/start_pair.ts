@@ -11,6 +11,7 @@ import {
 import { callStream, connect } from "../../../lib/rpc/mod.ts";
 import {
   Admission,
+  embedService,
   servedModel,
   ServedModels,
   startWorker,
@@ -81,15 +82,18 @@ export async function startPair(options: PairOptions): Promise<Pair> {
       models,
       admission,
       onError: fail,
-      service: decodeService({
-        models,
-        admission,
-        transport,
-        prefillWorkers,
-        observer,
-        remoteTokensMin: 1,
-        slowReaderMs: options.slowReaderMs ?? 5_000,
-      }),
+      services: [
+        decodeService({
+          models,
+          admission,
+          transport,
+          prefillWorkers,
+          observer,
+          remoteTokensMin: 1,
+          slowReaderMs: options.slowReaderMs ?? 5_000,
+        }),
+        embedService({ models, admission, observer }),
+      ],
     }),
   );
   prefillWorkers.follow(bus, fail);
@@ -130,18 +134,21 @@ async function startPrefill(
     models,
     admission,
     onError: fail,
-    service: prefillService({
-      models,
-      admission,
-      crc32c: crc32cTable,
-      kvBufferBytesMax: kvBufferBytesMax ?? 1 << 20,
-      sharedFiles,
-      kvFaults: new Map(fault ? [[fault, 1]] : []),
-      observer,
-      // In the middle of each transfer.
-      random: () => 0.5,
-      die: () => proxy.break(),
-    }),
+    services: [
+      prefillService({
+        models,
+        admission,
+        crc32c: crc32cTable,
+        kvBufferBytesMax: kvBufferBytesMax ?? 1 << 20,
+        sharedFiles,
+        kvFaults: new Map(fault ? [[fault, 1]] : []),
+        observer,
+        // In the middle of each transfer.
+        random: () => 0.5,
+        die: () => proxy.break(),
+      }),
+      embedService({ models, admission, observer }),
+    ],
   });
   proxy.targetPort = worker.port;
   return worker;
