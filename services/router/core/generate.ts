@@ -151,6 +151,7 @@ class Sequence {
   /** One decode call; answers the failure that ended it early. Aborts are thrown. */
   async runOn(lease: Lease): Promise<MeshError | undefined> {
     const { scope, trace } = this.#options;
+    const { clock, stallMs } = this.#parts;
     // The worker died behind its last token: nothing is left to generate.
     if (this.#emitted.length >= this.request.maxTokens) {
       await this.#finish("length");
@@ -158,7 +159,8 @@ class Sequence {
     }
     using span = trace.startDecode(lease, this.#emitted.length);
     using watch = new ProgressWatch({
-      ...this.#parts,
+      clock,
+      stallMs,
       signal: scope.signal,
       workerId: lease.worker.record.workerId,
     });
