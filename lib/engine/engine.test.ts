@@ -221,6 +221,33 @@ test("cache changes add up to cachedHashes(), named as the router names them", a
   ok(known.size <= 12);
 });
 
+test("each step is reported once, with its tokens and the preemptions before it", async () => {
+  await using toy = createToyEngine({ kvBlocks: 8 }).engine;
+  const total = { steps: 0, tokens: 0, preemptions: 0 };
+  using _ = toy.onStep(({ tokens, preemptions }) => {
+    total.steps++;
+    total.tokens += tokens;
+    total.preemptions += preemptions;
+  });
+  await run(toy, { prompt: promptOf(20), maxTokens: 6 });
+  // The prompt's step chooses the first token, and the last one is not computed.
+  deepEqual(total, { steps: 6, tokens: 25, preemptions: 0 });
+
+  // Two that do not fit together, of which the one that had to give way is aborted.
+  const controller = new AbortController();
+  const old = run(toy, { prompt: promptOf(40, 2), maxTokens: 60 });
+  const young = watched(
+    run(toy, { prompt: promptOf(40, 3), maxTokens: 60 }, {
+      signal: controller.signal,
+    }),
+  );
+  await until(() => total.preemptions > 0);
+  controller.abort(new Error("gone"));
+  await rejects(young);
+  await old;
+  ok(total.preemptions >= 1);
+});
+
 test("status() counts running and waiting, and how fast the work goes while there is any", async () => {
   await using toy = createToyEngine({}).engine;
   deepEqual(toy.status().decodeTokensPerS, 0);

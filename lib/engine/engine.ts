@@ -45,6 +45,7 @@ import type {
   PrefillResult,
   SequenceEvent,
   SequenceSpec,
+  StepReport,
 } from "./types.ts";
 
 export interface StepEngineOptions {
@@ -94,6 +95,8 @@ export class StepEngine implements Engine {
   readonly #rates = new StepRates();
   readonly #device: CudaDevice | undefined;
   readonly #cacheListeners = new Set<CacheListener>();
+  readonly #stepListeners = new Set<(step: StepReport) => void>();
+  #preemptionsReported = 0;
   /** To be taken out at the next step boundary. */
   #cancelled: Sequence[] = [];
   #arrivals = 0;
@@ -190,6 +193,13 @@ export class StepEngine implements Engine {
     this.#cacheListeners.add(listener);
     return {
       [Symbol.dispose]: () => void this.#cacheListeners.delete(listener),
+    };
+  }
+
+  onStep(listener: (step: StepReport) => void): Disposable {
+    this.#stepListeners.add(listener);
+    return {
+      [Symbol.dispose]: () => void this.#stepListeners.delete(listener),
     };
   }
 
@@ -335,6 +345,7 @@ export class StepEngine implements Engine {
       return;
     }
     this.#rates.count(plan, result.output);
+    this.#reportStep(plan);
     this.#handOut(plan, result.output);
   }
 
@@ -417,6 +428,19 @@ export class StepEngine implements Engine {
       // A lost device is this worker's fault: another one can run the sequence.
       const code = this.#model.fault ? Code.unavailable : Code.internal;
       this.#fail(sequence, new MeshError(code, message, { cause }));
+    }
+  }
+
+  #reportStep({ rows: tokens }: StepPlan): void {
+    const { preemptionCount } = this.#scheduler;
+    const preemptions = preemptionCount - this.#preemptionsReported;
+    this.#preemptionsReported = preemptionCount;
+    for (const listener of this.#stepListeners) {
+      try {
+        listener({ tokens, preemptions });
+      } catch (error) {
+        this.#onWarning("A listener to steps failed", error);
+      }
     }
   }
 

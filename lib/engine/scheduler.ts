@@ -37,6 +37,9 @@ export class Scheduler {
   readonly #plan = new StepPlan();
   #admitted: Sequence[] = [];
 
+  /** Times that a sequence gave up its blocks. */
+  preemptionCount = 0;
+
   constructor(options: SchedulerOptions) {
     this.#cache = options.cache;
     this.#rowsMax = options.rowsMax;
@@ -186,6 +189,7 @@ export class Scheduler {
     this.#releaseBlocks(victim);
     victim.phase = "waiting";
     victim.preemptions++;
+    this.preemptionCount++;
     insertByOrder(this.waiting, victim);
   }
 

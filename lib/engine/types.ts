@@ -109,6 +109,14 @@ export interface EngineStatus {
   readonly decodeTokensPerS: number;
 }
 
+/** What one step did. */
+export interface StepReport {
+  /** Of prompts and of answers. */
+  readonly tokens: number;
+  /** Sequences that gave up their blocks since the step before. */
+  readonly preemptions: number;
+}
+
 /** The GPU under an engine. */
 export interface DeviceStatus {
   readonly name: string;
@@ -144,6 +152,8 @@ export interface Engine extends AsyncDisposable {
   status(): EngineStatus;
   /** Undefined, or left out, on the CPU. */
   device?(): DeviceStatus | undefined;
+  /** Told after each step. */
+  onStep?(listener: (step: StepReport) => void): Disposable;
   /**
    * Runs one sequence. Throws `MeshError`: invalidArgument (empty prompt, ids
    * outside the vocabulary, longer than the context, or than the whole pool),

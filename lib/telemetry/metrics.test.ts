@@ -58,6 +58,9 @@ test("the router's metrics bear vLLM's names", async () => {
     "histogram quetzal:request_queue_time_seconds",
     "histogram quetzal:request_prefill_time_seconds",
     "histogram quetzal:request_decode_time_seconds",
+    "histogram quetzal:request_inference_time_seconds",
+    "histogram quetzal:request_params_max_tokens",
+    "histogram quetzal:request_params_n",
   ];
   deepEqual(wanted.filter((entry) => !types.includes(entry)), []);
 });
@@ -105,6 +108,35 @@ test("what is counted shows under the model's label", async () => {
   equal(value(first, `${first}_sum{${label}}`), 3.02);
   equal(value(first, `${first}_bucket{le="0.02",${label}}`), 1);
   equal(value(first, `${first}_bucket{le="5",${label}}`), 2);
+});
+
+test("tokens of one message count one by one", async () => {
+  const registry = createRegistry();
+  const { interTokenLatency } = createRequestMetrics(registry).forModel("m");
+  interTokenLatency.observe(0.03, 4);
+  interTokenLatency.observe(0.03);
+  interTokenLatency.observe(100, 2);
+  const name = "quetzal:inter_token_latency_seconds";
+  const { samples } = (await families(registry)).get(name)!;
+  const label = 'model_name="m"';
+  equal(samples.get(`${name}_count{${label}}`), 7);
+  equal(samples.get(`${name}_sum{${label}}`), 200.15);
+  equal(samples.get(`${name}_bucket{le="0.025",${label}}`), 0);
+  equal(samples.get(`${name}_bucket{le="0.05",${label}}`), 5);
+  equal(samples.get(`${name}_bucket{le="80",${label}}`), 5);
+  equal(samples.get(`${name}_bucket{le="+Inf",${label}}`), 7);
+});
+
+test("a message of many tokens costs no more than one of one token", () => {
+  const { interTokenLatency } = createRequestMetrics(createRegistry())
+    .forModel("m");
+  const rounds = [1, 2, 3].map(() => {
+    const startMs = performance.now();
+    for (let i = 0; i < 100_000; i++) interTokenLatency.observe(0.03, 50);
+    return (performance.now() - startMs) / 100;
+  });
+  // Measured 0.03 us.
+  ok(Math.min(...rounds) < 2, `${rounds} µs`);
 });
 
 test("every metric has a sentence of help", async () => {

@@ -7,6 +7,10 @@ import {
   type HistogramConfiguration,
   Registry,
 } from "prom-client";
+import {
+  WeightedHistogram,
+  type WeightedHistogramOptions,
+} from "./weighted_histogram.ts";
 
 export type { Registry };
 
@@ -55,6 +59,18 @@ export function histogram(
     name: prefix + name,
     help,
     registers: [registry],
+    ...spec,
+  });
+}
+
+export function weightedHistogram(
+  registry: Registry,
+  [name, help]: NameAndHelp,
+  spec: Pick<WeightedHistogramOptions, "labelName" | "buckets">,
+): WeightedHistogram {
+  return new WeightedHistogram(registry, {
+    name: prefix + name,
+    help,
     ...spec,
   });
 }

@@ -12,7 +12,9 @@ import {
   type NameAndHelp,
   perModel,
   type Registry,
+  weightedHistogram,
 } from "./registry.ts";
+import type { WeightedSeries } from "./weighted_histogram.ts";
 
 /** What the router sees of each request. */
 export interface RequestMetrics {
@@ -29,11 +31,17 @@ export interface ModelRequestMetrics {
   readonly requestGenerationTokens: Histogram.Internal<string>;
   /** All times in seconds. */
   readonly timeToFirstToken: Histogram.Internal<string>;
-  readonly interTokenLatency: Histogram.Internal<string>;
+  /** Of each token: those of one message share the time since the one before. */
+  readonly interTokenLatency: WeightedSeries;
   readonly e2eLatency: Histogram.Internal<string>;
   readonly queueTime: Histogram.Internal<string>;
   readonly prefillTime: Histogram.Internal<string>;
   readonly decodeTime: Histogram.Internal<string>;
+  readonly inferenceTime: Histogram.Internal<string>;
+  /** Of each sequence, what it may generate. */
+  readonly maxTokens: Histogram.Internal<string>;
+  /** Of each prompt, the answers asked for. */
+  readonly answerCount: Histogram.Internal<string>;
   /** "stop", "length", "abort", "tool_calls", … */
   succeeded(finishedReason: string): void;
   /** A gRPC code's name, such as "unavailable". */
@@ -74,10 +82,10 @@ export function createRequestMetrics(registry: Registry): RequestMetrics {
     "time_to_first_token_seconds",
     "Seconds from the arrival of a request to its first token",
   ], firstTokenBuckets);
-  const interTokenLatency = time([
+  const interTokenLatency = weightedHistogram(registry, [
     "inter_token_latency_seconds",
     "Seconds between two tokens of a request",
-  ], tokenBuckets);
+  ], { labelName: "model_name", buckets: tokenBuckets });
   const e2eLatency = time([
     "e2e_request_latency_seconds",
     "Seconds from the arrival of a request to its last token",
@@ -94,6 +102,18 @@ export function createRequestMetrics(registry: Registry): RequestMetrics {
     "request_decode_time_seconds",
     "Seconds from the first token of a request to its last",
   ], requestBuckets);
+  const inferenceTime = time([
+    "request_inference_time_seconds",
+    "Seconds from a worker taking a request to its last token",
+  ], requestBuckets);
+  const maxTokens = time([
+    "request_params_max_tokens",
+    "Tokens that a request may generate",
+  ], tokenCountBuckets);
+  const answerCount = time([
+    "request_params_n",
+    "Answers asked for to one prompt",
+  ], [1, 2, 5, 10, 20]);
   const success = counter(registry, [
     "request_success_total",
     "Requests that ended in tokens, by the reason they ended",
@@ -117,6 +137,9 @@ export function createRequestMetrics(registry: Registry): RequestMetrics {
       queueTime: queueTime.labels(model),
       prefillTime: prefillTime.labels(model),
       decodeTime: decodeTime.labels(model),
+      inferenceTime: inferenceTime.labels(model),
+      maxTokens: maxTokens.labels(model),
+      answerCount: answerCount.labels(model),
       succeeded: (reason) => success.labels(model, reason).inc(),
       failed: (code) => failure.labels(model, code).inc(),
     })),

@@ -29,9 +29,6 @@ export interface ModelWorkerMetrics {
   readonly promptTokens: Counter.Internal;
   readonly generationTokens: Counter.Internal;
   readonly preemptions: Counter.Internal;
-  readonly drafts: Counter.Internal;
-  readonly draftTokens: Counter.Internal;
-  readonly acceptedTokens: Counter.Internal;
   /** Seconds. */
   readonly stepTime: Histogram.Internal<string>;
   readonly batchTokens: Histogram.Internal<string>;
@@ -80,21 +77,9 @@ export function createWorkerMetrics(registry: Registry): WorkerMetrics {
     "num_preemptions_total",
     "Sequences that gave up their KV blocks for others",
   ], { labelNames });
-  const drafts = counter(registry, [
-    "spec_decode_num_drafts_total",
-    "Drafts verified",
-  ], { labelNames });
-  const draftTokens = counter(registry, [
-    "spec_decode_num_draft_tokens_total",
-    "Tokens in the drafts verified",
-  ], { labelNames });
-  const acceptedTokens = counter(registry, [
-    "spec_decode_num_accepted_tokens_total",
-    "Draft tokens accepted",
-  ], { labelNames });
   const stepTime = histogram(registry, [
     "step_time_seconds",
-    "Seconds of one engine step",
+    "Seconds of one engine step that chose tokens",
   ], { labelNames, buckets: tokenBuckets });
   const batchTokens = histogram(registry, [
     "iteration_tokens_total",
@@ -112,9 +97,6 @@ export function createWorkerMetrics(registry: Registry): WorkerMetrics {
     promptTokens,
     generationTokens,
     preemptions,
-    drafts,
-    draftTokens,
-    acceptedTokens,
     stepTime,
     batchTokens,
   };
@@ -129,9 +111,6 @@ export function createWorkerMetrics(registry: Registry): WorkerMetrics {
     promptTokens: promptTokens.labels(model),
     generationTokens: generationTokens.labels(model),
     preemptions: preemptions.labels(model),
-    drafts: drafts.labels(model),
-    draftTokens: draftTokens.labels(model),
-    acceptedTokens: acceptedTokens.labels(model),
     stepTime: stepTime.labels(model),
     batchTokens: batchTokens.labels(model),
   }));

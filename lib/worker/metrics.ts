@@ -10,13 +10,15 @@ import { deviceGauges } from "./device_metrics.ts";
 import type { MemoryBudget } from "./memory_budget.ts";
 import type { ModelChange } from "./model_host.ts";
 import type { ModelObserver, WorkerObserver } from "./observer.ts";
-import type { ServedModels } from "./served_models.ts";
+import type { ServedModel, ServedModels } from "./served_models.ts";
 
 export interface MeasuringObserver extends WorkerObserver {
   /** Copies what engines say of themselves into the gauges. */
   readGauges(models: ServedModels, budget: MemoryBudget): void;
   /** Counts how models came and went. */
   modelChanged(change: ModelChange): void;
+  /** Counts what its engine does from now on; the model came. */
+  watch(model: ServedModel): void;
   /** Takes the series of a model away that has left. */
   forget(model: string): void;
 }
@@ -50,7 +52,12 @@ export function createMeasuringObserver(
     "model_memory_bytes_free",
     "What models do not take of that",
   ], {});
+  const cacheConfig = gauge(registry, [
+    "cache_config_info",
+    "How the KV pool is set up, in labels; always 1",
+  ], { labelNames: cacheLabelNames });
   /** Label values in use, so that they can be taken away. */
+  const cacheLabels = new Map<string, CacheLabels>();
   const reasons = new Map<string, Set<string>>();
   const observers = new Map<string, ModelObserver>();
   const readDevice = deviceGauges(registry);
@@ -91,9 +98,28 @@ export function createMeasuringObserver(
       changes.labels(kind, error === undefined ? "done" : "failed").inc();
       if (error === undefined) lastChange.labels(kind).set(ms / 1_000);
     },
+    watch({ name, engine }) {
+      const own = metrics.forModel(name);
+      engine.onStep?.(({ tokens, preemptions }) => {
+        own.batchTokens.observe(tokens);
+        if (preemptions > 0) own.preemptions.inc(preemptions);
+      });
+      const labels: CacheLabels = {
+        model_name: name,
+        block_size: engine.blockTokens,
+        num_gpu_blocks: engine.status().blocksTotal,
+        cache_dtype: engine.kvType,
+        enable_prefix_caching: "True",
+      };
+      cacheLabels.set(name, labels);
+      cacheConfig.labels(labels).set(1);
+    },
     forget(model) {
       observers.delete(model);
       metrics.forget(model);
+      const labels = cacheLabels.get(model);
+      if (labels !== undefined) cacheConfig.remove(labels);
+      cacheLabels.delete(model);
       bytes.remove(model);
       for (const reason of reasons.get(model) ?? []) {
         failures.remove(model, reason);
@@ -117,6 +143,17 @@ export function createMeasuringObserver(
   };
 }
 
+/** As vLLM names them, so that its users' panels find them. */
+const cacheLabelNames = [
+  "model_name",
+  "block_size",
+  "num_gpu_blocks",
+  "cache_dtype",
+  "enable_prefix_caching",
+] as const;
+
+type CacheLabels = Record<typeof cacheLabelNames[number], string | number>;
+
 function sequenceMetrics(
   own: ModelWorkerMetrics,
 ): Pick<ModelObserver, "sequenceEvent"> {
@@ -138,9 +175,6 @@ function sequenceMetrics(
           );
           own.prefixCacheHits.inc(event.cachedTokens);
           own.promptTokens.inc(event.computedTokens);
-          return;
-        case "finished":
-          if (event.preemptions > 0) own.preemptions.inc(event.preemptions);
       }
     },
   };

@@ -10,6 +10,5 @@ export * from "./model_host.ts";
 export * from "./run_worker.ts";
 export * from "./sequence_request.ts";
 export * from "./served_models.ts";
-export * from "./stop_signals.ts";
 export * from "./worker.ts";
 export * from "./worker_directory.ts";

@@ -50,7 +50,7 @@ export interface DrainBound {
 /** Models of any state on one worker; records and requests name them all. */
 const modelsMax = 1_000;
 
-/** How long sequences that were cut may take to say so. */
+/** How long sequences and loads that were cut may take to say so. */
 const farewellMs = 2_000;
 
 /** Share of a load's progress that fetching the file takes. */
@@ -127,11 +127,22 @@ export class ModelHost implements AsyncDisposable {
     });
   }
 
-  /** Stops what is being loaded; the engines that run are the models' to close. */
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Stops what is being loaded, and takes nothing more. */
+  stopLoading(): void {
     this.#closed = true;
     for (const [model, { stop }] of this.#hosted) stop.abort(stopped(model));
-    await Promise.allSettled(this.#tails.values());
+  }
+
+  /**
+   * Waits a little for what was stopped: native code that reads gigabytes of weights
+   * cannot be interrupted. The engines that run are the models' to close.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.stopLoading();
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, farewellMs);
+    await Promise.race([Promise.allSettled(this.#tails.values()), late]);
+    clearTimeout(timer);
   }
 
   async #loadNew(

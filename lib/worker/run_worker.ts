@@ -20,7 +20,7 @@ import { ModelHost } from "./model_host.ts";
 import type { WorkerObserver } from "./observer.ts";
 import { fetchModel } from "../model_source/mod.ts";
 import { ServedModels } from "./served_models.ts";
-import { firstStopSignal } from "./stop_signals.ts";
+import { firstStopSignal } from "../process/mod.ts";
 import { startWorker, type Worker } from "./worker.ts";
 
 export interface RunWorkerOptions<C extends WorkerConfig> {
@@ -30,6 +30,8 @@ export interface RunWorkerOptions<C extends WorkerConfig> {
   readonly native?: Native;
   /** Builds what the role serves. */
   readonly build: (parts: RoleParts) => Role;
+  /** Ends the worker; the first stop signal unless set. */
+  readonly stop?: Promise<string>;
 }
 
 /** What a role builds its service from. */
@@ -49,7 +51,10 @@ export interface Role {
   close?(): Promise<void>;
 }
 
-/** Resolves with the exit code when the worker was told to stop and has drained, or cannot go on. */
+/**
+ * Resolves with the exit code: 0 when the worker was told to stop and has drained, 1 when
+ * it cannot go on, so that whoever started it starts it again.
+ */
 export async function runWorker<C extends WorkerConfig>(
   options: RunWorkerOptions<C>,
 ): Promise<number> {
@@ -68,7 +73,11 @@ async function serveUntilStopped<C extends WorkerConfig>(
   { role, config, build, ...options }: RunWorkerOptions<C>,
   log: Logger,
 ): Promise<void> {
-  const stop = firstStopSignal().then((signal) => ({ signal }));
+  const stop = (options.stop ?? firstStopSignal()).then(
+    (signal): End => ({ kind: "stop", signal }),
+  );
+  const broken = Promise.withResolvers<End>();
+  const end = Promise.race([stop, broken.promise]);
   await using open = new AsyncDisposableStack();
   open.use(startTelemetry({
     service: role,
@@ -121,11 +130,8 @@ async function serveUntilStopped<C extends WorkerConfig>(
   late.metricsAddress = `${hostOf(worker.address)}:${metrics.port}`;
   const gauges = setInterval(() => {
     observer.readGauges(models, modelHost.budget);
-    // Sequences go to other workers from now on; a new process has to come.
     const fault = faultOf(worker);
-    if (fault === undefined || admission.draining) return;
-    log.error({ fault }, "The worker is unhealthy");
-    worker.startDrain();
+    if (fault !== undefined) broken.resolve({ kind: "fault", fault });
   }, 1_000);
   open.defer(() => clearInterval(gauges));
   const { workerId, address } = worker;
@@ -136,17 +142,28 @@ async function serveUntilStopped<C extends WorkerConfig>(
   open.use(joinWhenThere(worker, built, config, log));
 
   const loaded = loadAll(worker, modelHost, config);
-  const stoppedEarly = await Promise.race([stop, loaded]);
-  if (stoppedEarly === undefined) {
+  const endedEarly = await Promise.race([end, loaded]);
+  if (endedEarly === undefined) {
     worker.ready();
     log.info({ models: config.models.length }, "All models are loaded");
   }
-  const { signal } = await stop;
-  log.info({ signal, running: admission.running }, "Draining");
+  // Told by the host already; the end does not wait for a load.
+  loaded.catch(() => {});
+  const why = await end;
+  log.info({ ...why, running: admission.running }, "Draining");
+  modelHost.stopLoading();
   const cutCount = await worker.drain(config.drainMs);
-  await loaded;
   log.info({ cutCount }, "Drained");
+  if (why.kind === "fault") {
+    throw new Error(`Cannot run models: needs a new process, ${why.fault}`);
+  }
 }
+
+/** Why a worker ends. */
+type End =
+  | { readonly kind: "stop"; readonly signal: string }
+  /** No engine recovers from it. */
+  | { readonly kind: "fault"; readonly fault: string };
 
 const version = "0.1.0";
 
@@ -172,7 +189,10 @@ function hostModels(
 ): ModelHost {
   const memoryBytes = config.modelMemoryBytes ??
     defaultModelBytes(config.engine, native);
-  models.listen({ left: ({ name }) => observer.forget(name) });
+  models.listen({
+    came: (model) => observer.watch(model),
+    left: ({ name }) => observer.forget(name),
+  });
   return new ModelHost({
     models,
     budget: new MemoryBudget(memoryBytes),

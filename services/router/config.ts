@@ -32,6 +32,8 @@ export interface RouterConfig {
   readonly attemptsMax: number;
   /** A client that reads nothing for this long loses its sequence. */
   readonly slowClientMs: number;
+  /** A sequence that has begun and brings nothing for this long is replayed elsewhere. */
+  readonly stallMs: number;
   readonly bodyBytesMax: number;
   readonly bodyMs: number;
   readonly keepAliveMs: number;
@@ -117,6 +119,11 @@ export function parseConfig(env: Env): RouterConfig {
           "QUETZAL_ROUTER_SLOW_CLIENT",
           [1, hour],
           10 * second,
+        ),
+        stallMs: read.durationMs(
+          "QUETZAL_ROUTER_STALL",
+          [100, 24 * hour],
+          60 * second,
         ),
         bodyBytesMax: read.bytes(
           "QUETZAL_ROUTER_BODY_MAX",

@@ -1,4 +1,5 @@
 import { connectBus } from "../../lib/bus/mod.ts";
+import { firstStopSignal } from "../../lib/process/mod.ts";
 import { createLogger, startTelemetry } from "../../lib/telemetry/mod.ts";
 import { parseConfig } from "./config.ts";
 import { loadModel } from "./load_models.ts";
@@ -47,12 +48,16 @@ logger.info(
   "The router serves",
 );
 
-const signal = await new Promise<string>((resolve) => {
-  for (const name of ["SIGTERM", "SIGINT"]) {
-    process.on(name, () => resolve(name));
-  }
-});
-logger.info({ signal }, "The router stops");
+const exitCode = await Promise.race([
+  firstStopSignal().then((signal) => {
+    logger.info({ signal }, "The router stops");
+    return 0;
+  }),
+  router.failed.then((err) => {
+    logger.fatal({ err }, "The router cannot go on");
+    return 1;
+  }),
+]);
 await router.close(config.drainMs);
 await parts.disposeAsync();
-process.exit(0);
+process.exit(exitCode);

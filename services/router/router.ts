@@ -38,9 +38,17 @@ export interface RouterOptions {
 export interface Router {
   readonly httpPort: number;
   readonly grpcPort: number;
-  /** Takes no new requests, ends running ones within `drainMs`, then closes both doors. */
+  /** Resolves with the reason when it can only serve what it has: a new one has to come. */
+  readonly failed: Promise<unknown>;
+  /**
+   * Refuses new requests, ends running ones within `drainMs`, lets slow readers have
+   * what was written for some seconds, then closes both doors.
+   */
   close(drainMs: number): Promise<void>;
 }
+
+/** For the last bytes of answers that have ended. */
+const lingerMs = 5_000;
 
 export function newRouterId(): string {
   return `router-${randomUUID().slice(0, 8)}`;
@@ -61,6 +69,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     requestDump: (workerId) =>
       bus.requestKvDump(workerId, AbortSignal.timeout(2_000)),
     hashesMax: config.kvHashesMax,
+    isLive: (workerId) => workers.isLive(workerId),
   });
   const dispatcher = undo.use(
     new Dispatcher({
@@ -83,6 +92,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     heldCount: (model) => dispatcher.heldCount(model),
     nowMs: Date.now,
   });
+  const failed = Promise.withResolvers<unknown>();
   undo.use(followMesh({
     bus,
     workers,
@@ -90,6 +100,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     clients: [clients, embedClients],
     traffic,
     logger,
+    onFailed: failed.resolve,
   }));
 
   const catalog = new ModelCatalog(models);
@@ -118,6 +129,8 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     metrics: createRequestMetrics(registry),
     attemptsMax: config.attemptsMax,
     slowClientMs: config.slowClientMs,
+    // While a client does not read, no event is looked at.
+    stallMs: Math.max(config.stallMs, config.slowClientMs),
     requestMs: config.requestMs,
     sequencesMax: config.sequencesMax,
     captureContent: config.captureContent,
@@ -134,12 +147,15 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     }),
     logger,
   });
-  undo.defer(() => http.close());
+  undo.defer(() => http.close(0));
   const grpc = await startRpcServer({
     host: config.host,
     port: config.grpcPort,
     receiveBytesMax: config.bodyBytesMax,
-    services: [inferenceService(inference), kserveService(inference, version)],
+    services: [
+      inferenceService({ inference, logger }),
+      kserveService({ inference, logger, version }),
+    ],
   });
   undo.defer(() => grpc.close(0));
   grpc.setServing(true);
@@ -148,10 +164,11 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
   return {
     httpPort: http.port,
     grpcPort: grpc.port,
+    failed: failed.promise,
     async close(drainMs) {
       grpc.setServing(false);
-      http.stopListening();
       await inference.drain(drainMs);
+      await Promise.all([http.close(lingerMs), grpc.close(lingerMs)]);
       await parts.disposeAsync();
     },
   };

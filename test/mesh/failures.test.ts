@@ -1,8 +1,13 @@
 /** What the mesh promises when parts of it die, lie or are flooded. */
-import { deepEqual, equal, ok } from "node:assert/strict";
+import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { afterEach, test } from "vitest";
 import { ask, metric, streamText } from "./ask.ts";
-import { decodeAddresses, runningWorker } from "./worker_status.ts";
+import { freePort } from "../../lib/testing/mod.ts";
+import {
+  addressesOf,
+  decodeAddresses,
+  runningWorker,
+} from "./worker_status.ts";
 import { type Mesh, type MeshOptions, startMesh } from "./start_mesh.ts";
 
 let mesh: Mesh | undefined;
@@ -92,21 +97,31 @@ test("a sampled stream that moves to another worker draws the same tokens", asyn
 });
 
 test("kill -9 of the prefill worker: requests go on, before and after", async () => {
-  const mesh = await start({});
+  const metricsPort = await freePort();
+  const mesh = await start({
+    roleEnv: { decode: { QUETZAL_METRICS_PORT: `${metricsPort}` } },
+  });
   const body = { content: longStory, max_tokens: 24 };
   const before = await ask(mesh, body);
   equal(before.status, 200);
   // Other prompts, so that no prefix cache hides the worker's absence.
   const others = Array.from({ length: 12 }, (_, i) => ({
-    content: `Story ${i}. ${longStory}`,
+    content: `Story ${i}. ${longStory.repeat(4)}`,
     max_tokens: 24,
   }));
+  const prefill = await addressesOf(mesh, "prefill");
   const running = others.map((other) => ask(mesh, other));
-  await mesh.process("prefill-0").kill("SIGKILL");
+  await runningWorker(prefill);
+  equal(await mesh.process("prefill-0").kill("SIGKILL"), "signal SIGKILL");
   for (const answer of await Promise.all(running)) {
     equal(answer.status, 200);
     ok(answer.text.length > 0);
   }
+  const broken = await metric(
+    `http://127.0.0.1:${metricsPort}`,
+    "quetzal:kv_transfer_errors_total",
+  );
+  ok(broken >= 1, "no transfer was under way");
   equal(
     (await ask(mesh, { ...body, content: `Again. ${longStory}` })).status,
     200,
@@ -177,6 +192,22 @@ test("SIGTERM drains: running streams finish, the process ends with 0", async ()
   equal(text, undisturbed.text);
   equal(await exit, "exit code 0");
   equal((await ask(mesh, { content: story, max_tokens: 8 })).status, 200);
+});
+
+test("a router that waits for a stream ends at once at a second signal", async () => {
+  const mesh = await start({});
+  const workers = await decodeAddresses(mesh);
+  const router = mesh.process("router");
+  let end = "";
+  await rejects(streamText(mesh, longAnswer, async (pieces) => {
+    if (pieces !== 1) return;
+    // Nobody goes on with the stream, so that the first signal has to wait for it.
+    await mesh.process(await runningWorker(workers)).kill("SIGKILL");
+    void router.kill("SIGTERM");
+    await pause(500);
+    end = await router.kill("SIGTERM");
+  }));
+  equal(end, "exit code 1");
 });
 
 function pause(ms: number): Promise<void> {

@@ -1,12 +1,17 @@
 import { callUnary, connect } from "../../lib/rpc/mod.ts";
 import { WorkerControlClient } from "../../proto/gen/quetzal/v1/control.ts";
-import { connectBus } from "../../lib/bus/mod.ts";
+import { connectBus, type WorkerRole } from "../../lib/bus/mod.ts";
 import { eventually } from "./ask.ts";
 import type { Mesh } from "./start_mesh.ts";
 
 /** Addresses of the registered decode workers by id. */
-export async function decodeAddresses(
+export function decodeAddresses(mesh: Mesh): Promise<Map<string, string>> {
+  return addressesOf(mesh, "decode");
+}
+
+export async function addressesOf(
   mesh: Mesh,
+  role: WorkerRole,
 ): Promise<Map<string, string>> {
   await using bus = await connectBus({ url: mesh.nats.url, name: "test" });
   const addresses = new Map<string, string>();
@@ -14,7 +19,7 @@ export async function decodeAddresses(
   const timer = setTimeout(() => controller.abort(), 400);
   try {
     for await (const change of bus.watchWorkers(controller.signal)) {
-      if (change.kind === "put" && change.record.role === "decode") {
+      if (change.kind === "put" && change.record.role === role) {
         addresses.set(change.record.workerId, change.record.address);
       }
     }
@@ -26,7 +31,7 @@ export async function decodeAddresses(
   return addresses;
 }
 
-/** The id of a decode worker that runs a sequence now; asks for up to 10 s. */
+/** The id of a worker that runs a sequence now; asks for up to 10 s. */
 export function runningWorker(
   addresses: ReadonlyMap<string, string>,
 ): Promise<string> {

@@ -1,6 +1,7 @@
 /** When another worker is asked after one has failed, and what becomes of that one. */
 import { Code, type MeshError } from "../../../lib/errors/mesh_error.ts";
 import type { Worker, WorkerTable } from "../workers/worker_table.ts";
+import { StalledError } from "./progress_watch.ts";
 
 /** Whether another worker may do better. */
 export function goesOnElsewhere({ code }: MeshError): boolean {
@@ -29,5 +30,8 @@ export function setAside(
 ): void {
   if (failure.field === "model") workers.avoid(worker, model.name);
   else if (failure.code === Code.resourceExhausted) workers.spare(worker);
-  else workers.distrust(worker);
+  else {
+    const hangs = failure instanceof StalledError;
+    workers.distrust(worker, hangs ? failure.silentMs : 0);
+  }
 }

@@ -20,6 +20,7 @@ import type {
   GenerationResult,
   GenerationSink,
 } from "./generation.ts";
+import { ProgressWatch } from "./progress_watch.ts";
 import { OutputText } from "./output_text.ts";
 import type { RequestScope } from "./request_scope.ts";
 import type { GenerationTrace } from "./generation_trace.ts";
@@ -33,6 +34,8 @@ export interface GenerateParts {
   readonly attemptsMax: number;
   /** A client that takes nothing for this long loses its sequence. */
   readonly slowClientMs: number;
+  /** A sequence that has begun and brings nothing for this long goes on elsewhere. */
+  readonly stallMs: number;
 }
 
 export interface GenerateOptions {
@@ -148,15 +151,23 @@ class Sequence {
   /** One decode call; answers the failure that ended it early. Aborts are thrown. */
   async runOn(lease: Lease): Promise<MeshError | undefined> {
     const { scope, trace } = this.#options;
+    const { clock, stallMs } = this.#parts;
     // The worker died behind its last token: nothing is left to generate.
     if (this.#emitted.length >= this.request.maxTokens) {
       await this.#finish("length");
       return undefined;
     }
     using span = trace.startDecode(lease, this.#emitted.length);
+    using watch = new ProgressWatch({
+      clock,
+      stallMs,
+      signal: scope.signal,
+      workerId: lease.worker.record.workerId,
+    });
     try {
-      const events = span.run(() => this.#call(lease));
+      const events = span.run(() => this.#call(lease, watch.signal));
       for await (const { event } of events) {
+        watch.heard();
         if (event !== undefined && await this.#take(event, lease)) break;
       }
       if (this.#reason === undefined) throw brokenOff(lease);
@@ -179,7 +190,7 @@ class Sequence {
     };
   }
 
-  #call(lease: Lease): AsyncIterable<DecodeEvent> {
+  #call(lease: Lease, signal: AbortSignal): AsyncIterable<DecodeEvent> {
     const { request } = this;
     const link = this.#parts.clients.at(lease.worker.record.address);
     const message: DecodeRequest = {
@@ -193,7 +204,7 @@ class Sequence {
       prefillAddress: lease.prefill?.record.address ?? "",
       tenant: request.tenant,
     };
-    const { signal, deadlineMs } = this.#options.scope;
+    const { deadlineMs } = this.#options.scope;
     return link.generate(message, { signal, deadlineMs });
   }
 

@@ -60,6 +60,7 @@ export class GenerationTrace {
     );
     metrics.promptTokens.inc(request.promptIds.length);
     metrics.requestPromptTokens.observe(request.promptIds.length);
+    metrics.maxTokens.observe(request.maxTokens);
   }
 
   get tokenCount(): number {
@@ -105,9 +106,10 @@ export class GenerationTrace {
     this.#tokens.add(step);
     const nowMs = performance.now();
     if (this.#firstTokenMs === undefined) this.#firstToken(nowMs);
-    else {this.#metrics.interTokenLatency.observe(
-        (nowMs - this.#lastTokenMs) / 1_000 / count,
-      );}
+    else {
+      const seconds = (nowMs - this.#lastTokenMs) / 1_000;
+      this.#metrics.interTokenLatency.observe(seconds / count, count);
+    }
     this.#lastTokenMs = nowMs;
     this.#tokenCount += count;
     if (this.#tokenCount - this.#countedTokens >= countEvery) {
@@ -124,6 +126,9 @@ export class GenerationTrace {
     if (this.#firstTokenMs !== undefined) {
       metrics.decodeTime.observe(
         (this.#lastTokenMs - this.#firstTokenMs) / 1_000,
+      );
+      metrics.inferenceTime.observe(
+        (this.#lastTokenMs - (this.#placedMs ?? this.#startedMs)) / 1_000,
       );
     }
     span.setAttributes({

@@ -100,10 +100,18 @@ export class Inference {
     return scope;
   }
 
-  /** Checks, templates and tokenizes; a router that is full refuses without doing so. */
-  prepare(input: GenerationInput, requestId: string): GenerationRequest {
+  /**
+   * Checks, templates and tokenizes; a router that is full refuses without doing so.
+   * @param n Answers that are asked for.
+   */
+  prepare(
+    input: GenerationInput,
+    requestId: string,
+    n = 1,
+  ): GenerationRequest {
     this.#refuseWhenFull(1);
     const model = this.catalog.resolve(input.model);
+    this.#options.metrics.forModel(model.name).answerCount.observe(n);
     return withSpan({ tracer, name: "tokenize" }, (span) => {
       const contextLength = this.contextLength(model);
       const request = prepare(input, { requestId, model, contextLength });

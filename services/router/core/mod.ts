@@ -1,5 +1,6 @@
 /** The router's subject, whatever the front door: from checked input to text. */
 export { check } from "./check.ts";
+export { clientFailure } from "./client_failure.ts";
 export * from "./embedding.ts";
 export * from "./generation.ts";
 export * from "./generation_input.ts";

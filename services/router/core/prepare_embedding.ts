@@ -4,7 +4,7 @@ import type {
   EmbeddingRequest,
   NamedPrompt,
 } from "./embedding.ts";
-import { checkedIds, encodeText } from "./encode.ts";
+import { encodeIds, encodeText } from "./encode.ts";
 import type { ServedModel } from "./model_catalog.ts";
 import type { PrepareOptions } from "./prepare.ts";
 import { RequestError } from "./request_error.ts";
@@ -43,9 +43,10 @@ function encode(
   { prompt, field }: NamedPrompt,
   { model, contextLength }: PrepareOptions,
 ): Int32Array {
+  const bounds = { contextLength, field };
   const ids = prompt.kind === "text"
-    ? encodeText(prompt.text, model, { contextLength, field })
-    : checkedIds(prompt.ids, model, field);
+    ? encodeText(prompt.text, model, bounds)
+    : encodeIds(prompt.ids, model, bounds);
   if (ids.length === 0) {
     throw new RequestError(
       Code.invalidArgument,

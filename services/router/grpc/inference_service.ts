@@ -7,6 +7,7 @@ import {
   toStreamError,
   unary,
 } from "../../../lib/rpc/mod.ts";
+import type { Logger } from "../../../lib/telemetry/mod.ts";
 import { FinishReason } from "../../../proto/gen/quetzal/v1/common.ts";
 import {
   type DetokenizeRequest,
@@ -27,29 +28,51 @@ import {
   RequestScope,
   text,
 } from "../core/mod.ts";
+import { answering } from "./answering.ts";
 import { embeddingInput } from "./embedding_input.ts";
 import { generateInput } from "./generate_input.ts";
 
+export interface GrpcParts {
+  readonly inference: Inference;
+  readonly logger: Pick<Logger, "error">;
+}
+
 /** `quetzal.v1.Inference` */
-export function inferenceService(inference: Inference): RpcService {
+export function inferenceService(
+  { inference, logger }: GrpcParts,
+): RpcService {
+  const parts = (prefix: string) => ({
+    logger,
+    requestId: `${prefix}-${randomUUID()}`,
+  });
   return {
     name: "quetzal.v1.Inference",
     definition: InferenceService,
     implementation: {
       generate: serverStream<GenerateRequest, GenerateResponse>(
-        (request, call, sink) => generate(inference, request, call, sink),
+        (request, call, sink) => {
+          const named = parts("gen");
+          return answering(
+            named,
+            () => generate({ inference, ...named }, request, { call, sink }),
+          );
+        },
         (reason) => ({
           event: { $case: "error", value: toStreamError(reason) },
         }),
       ),
-      embed: unary((request: EmbedRequest, call) =>
-        embed(inference, request, call)
-      ),
+      embed: unary((request: EmbedRequest, call) => {
+        const named = parts("embd");
+        return answering(
+          named,
+          () => embed({ inference, ...named }, request, call),
+        );
+      }),
       tokenize: unary((request: TokenizeRequest) =>
-        tokenize(inference, request)
+        answering(parts("tok"), () => tokenize(inference, request))
       ),
       detokenize: unary((request: DetokenizeRequest) =>
-        detokenize(inference, request)
+        answering(parts("detok"), () => detokenize(inference, request))
       ),
       listModels: unary(() => listModels(inference)),
     },
@@ -70,18 +93,20 @@ export function openScope(
 }
 
 async function generate(
-  inference: Inference,
+  { inference, requestId }: {
+    readonly inference: Inference;
+    readonly requestId: string;
+  },
   message: GenerateRequest,
-  call: CallContext,
-  out: RpcSink<GenerateResponse>,
+  { call, sink: out }: {
+    readonly call: CallContext;
+    readonly sink: RpcSink<GenerateResponse>;
+  },
 ): Promise<void> {
   using scope = openScope(inference, call);
-  const request = inference.prepare(
-    generateInput(message),
-    `gen-${randomUUID()}`,
-  );
+  const request = inference.prepare(generateInput(message), requestId);
   const promptTokens = request.promptIds.length;
-  const { requestId, model } = request;
+  const { model } = request;
   out.write({
     event: {
       $case: "started",
@@ -117,14 +142,17 @@ function deltaMessage({ text, tokens }: AnswerDelta): GenerateResponse {
 }
 
 async function embed(
-  inference: Inference,
+  { inference, requestId }: {
+    readonly inference: Inference;
+    readonly requestId: string;
+  },
   message: EmbedRequest,
   call: CallContext,
 ): Promise<EmbedResponse> {
   using scope = openScope(inference, call);
   const request = inference.prepareEmbedding(
     embeddingInput(message),
-    `embd-${randomUUID()}`,
+    requestId,
   );
   const { vectors, promptTokens, cachedTokens } = await inference.embed(
     request,

@@ -12,13 +12,13 @@ import {
   type ModelReadyRequest,
 } from "../../../proto/gen/inference/grpc_service.ts";
 import type { AnswerDelta, Inference } from "../core/mod.ts";
-import { openScope } from "./inference_service.ts";
+import { answering } from "./answering.ts";
+import { type GrpcParts, openScope } from "./inference_service.ts";
 import { inferInput, requireVersion, textTensor } from "./kserve_tensors.ts";
 
 /** `inference.GRPCInferenceService` (KServe v2): one text in, one text out. */
 export function kserveService(
-  inference: Inference,
-  version: string,
+  { inference, logger, version }: GrpcParts & { readonly version: string },
 ): RpcService {
   return {
     name: "inference.GRPCInferenceService",
@@ -37,9 +37,13 @@ export function kserveService(
       modelMetadata: unary((request: ModelMetadataRequest) =>
         modelMetadata(inference, request)
       ),
-      modelInfer: unary((request: ModelInferRequest, call) =>
-        modelInfer(inference, request, call)
-      ),
+      modelInfer: unary((request: ModelInferRequest, call) => {
+        const requestId = `infer-${randomUUID()}`;
+        return answering(
+          { logger, requestId },
+          () => modelInfer({ inference, requestId }, request, call),
+        );
+      }),
     },
   };
 }
@@ -73,16 +77,16 @@ function modelMetadata(
 }
 
 async function modelInfer(
-  inference: Inference,
+  { inference, requestId }: {
+    readonly inference: Inference;
+    readonly requestId: string;
+  },
   message: ModelInferRequest,
   call: CallContext,
 ): Promise<ModelInferResponse> {
   requireVersion(message.modelVersion, modelVersion);
   using scope = openScope(inference, call);
-  const request = inference.prepare(
-    inferInput(message),
-    `infer-${randomUUID()}`,
-  );
+  const request = inference.prepare(inferInput(message), requestId);
   let text = "";
   const sink = {
     write(delta: AnswerDelta) {

@@ -54,12 +54,10 @@ function failed(
   reason: unknown,
   { logger }: HttpOptions,
 ): Response {
-  const { status, headers, body } = errorAnswer(reason);
+  const requestId = exchange.get("requestId");
+  const { status, headers, body } = errorAnswer(reason, requestId);
   if (status === 500) {
-    logger.error(
-      { err: reason, requestId: exchange.get("requestId") },
-      "A request failed",
-    );
+    logger.error({ err: reason, requestId }, "A request failed");
   }
   return exchange.json(body, status as 400, { ...headers });
 }

@@ -25,7 +25,7 @@ export async function chatCompletions(
   using scope = inference.open();
   using _client = watchClient(exchange, scope);
   const id = `chatcmpl-${exchange.get("requestId")}`;
-  const request = inference.prepare(chatInput(body), id);
+  const request = inference.prepare(chatInput(body), id, body.n);
   const choices = choicesOf(request, body.n);
   const run = { inference, scope, trace: exchange.get("trace") };
   if (body.stream) {

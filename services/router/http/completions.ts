@@ -33,7 +33,7 @@ export async function completions(
   const inputs = completionInputs(body);
   const choices = inputs.flatMap((input, index) => {
     const requestId = inputs.length === 1 ? id : `${id}-p${index}`;
-    return choicesOf(inference.prepare(input, requestId), body.n);
+    return choicesOf(inference.prepare(input, requestId, body.n), body.n);
   });
   const run = { inference, scope, trace: exchange.get("trace") };
   if (body.stream) {

@@ -1,5 +1,5 @@
-import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
-import { RequestError } from "../core/mod.ts";
+import { Code } from "../../../lib/errors/mesh_error.ts";
+import { clientFailure, RequestError } from "../core/mod.ts";
 
 /** A refusal that only HTTP knows, such as 405. */
 export class HttpError extends Error {
@@ -39,8 +39,8 @@ export interface ErrorAnswer {
   readonly body: ErrorBody;
 }
 
-/** Any failure as an HTTP answer. What was unexpected stays in our log. */
-export function errorAnswer(reason: unknown): ErrorAnswer {
+/** Any failure of the request with that id as an HTTP answer. */
+export function errorAnswer(reason: unknown, requestId: string): ErrorAnswer {
   if (reason instanceof HttpError) {
     const { status, message, headers } = reason;
     return {
@@ -49,11 +49,8 @@ export function errorAnswer(reason: unknown): ErrorAnswer {
       body: body(message, typeOf(status), null, reason.reason),
     };
   }
-  const error = MeshError.from(reason);
+  const error = clientFailure(reason, requestId);
   const status = statusOf(error.code);
-  const message = reason instanceof MeshError
-    ? error.message
-    : "Cannot answer: an internal error";
   const code = error instanceof RequestError ? error.reason : undefined;
   const retryMs = error.retryAfterMs ??
     (retryable.has(status) ? 1_000 : undefined);
@@ -63,7 +60,7 @@ export function errorAnswer(reason: unknown): ErrorAnswer {
       ? {}
       : { "retry-after": String(Math.ceil(retryMs / 1_000)) },
     body: body(
-      message,
+      error.message,
       typeOf(status),
       error.field || null,
       code ?? defaultCode(status),

@@ -1,5 +1,5 @@
 import { getRequestListener } from "@hono/node-server";
-import { createServer, type Server } from "node:http";
+import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { createApp } from "./app.ts";
 import type { HttpOptions } from "./http_options.ts";
@@ -12,10 +12,11 @@ export interface HttpServerOptions extends HttpOptions {
 
 export interface HttpServer {
   readonly port: number;
-  /** Takes no new connections; open ones go on. */
-  stopListening(): void;
-  /** Ends every connection. */
-  close(): Promise<void>;
+  /**
+   * Waits until all answers are with their readers, at most `lingerMs`, then ends
+   * every connection. Call it when nothing generates any more.
+   */
+  close(lingerMs: number): Promise<void>;
 }
 
 /** Slow headers and bodies are cut off by the server, however they trickle in. */
@@ -44,12 +45,16 @@ export async function startHttpServer(
       }, { status: 400 });
     },
   });
-  const server = createServer(limits, listener);
+  const answers = new OpenAnswers();
+  const server = createServer(limits, (incoming, outgoing) => {
+    answers.add(outgoing);
+    return listener(incoming, outgoing);
+  });
   await listen(server, host, port);
   return {
     port: (server.address() as AddressInfo).port,
-    stopListening: () => void server.close(),
-    async close() {
+    async close(lingerMs) {
+      await answers.written(lingerMs);
       const closed = new Promise<void>((resolve) => {
         if (server.listening) server.close(() => resolve());
         else resolve();
@@ -58,6 +63,33 @@ export async function startHttpServer(
       await closed;
     },
   };
+}
+
+/**
+ * Answers that are not with the operating system to their last byte. A server asked
+ * to close would cut them: to Node and Bun a connection is idle once its answer has
+ * been handed over, however much of it a slow reader has left in our memory.
+ */
+class OpenAnswers {
+  readonly #open = new Set<ServerResponse>();
+  #allWritten: (() => void) | undefined;
+
+  add(answer: ServerResponse): void {
+    this.#open.add(answer);
+    answer.once("close", () => {
+      this.#open.delete(answer);
+      if (this.#open.size === 0) this.#allWritten?.();
+    });
+  }
+
+  async written(lingerMs: number): Promise<void> {
+    if (this.#open.size === 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#allWritten = resolve;
+    const timer = setTimeout(resolve, lingerMs);
+    await promise;
+    clearTimeout(timer);
+  }
 }
 
 function listen(server: Server, host: string, port: number): Promise<void> {

@@ -20,12 +20,10 @@ export async function streamEvents(
     sse.end();
   } catch (reason) {
     if (!sse.started) throw reason;
-    logger.warn(
-      { err: reason, requestId: exchange.get("requestId") },
-      "A stream failed",
-    );
+    const requestId = exchange.get("requestId");
+    logger.warn({ err: reason, requestId }, "A stream failed");
     exchange.error = reason as Error;
-    sse.fail(errorAnswer(reason).body);
+    sse.fail(errorAnswer(reason, requestId).body);
   }
   return RESPONSE_ALREADY_SENT;
 }

@@ -358,6 +358,19 @@ test("/metrics counts under the names of vLLM", async () => {
       'quetzal:request_success_total{model_name="demo",finished_reason="stop"}',
     ) > 3,
   );
+  for (
+    const name of [
+      "request_inference_time_seconds",
+      "request_params_max_tokens",
+      "request_params_n",
+    ]
+  ) ok(value(`quetzal:${name}_count{model_name="demo"}`) > 5, name);
+  // All tokens but the first of each sequence.
+  equal(
+    value('quetzal:inter_token_latency_seconds_count{model_name="demo"}'),
+    value('quetzal:generation_tokens_total{model_name="demo"}') -
+      value('quetzal:time_to_first_token_seconds_count{model_name="demo"}'),
+  );
   equal(value('quetzal:num_requests_running{model_name="demo"}'), 0);
   equal(value('quetzal:num_requests_waiting{model_name="demo"}'), 0);
 });

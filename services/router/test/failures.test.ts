@@ -152,6 +152,26 @@ test("a sequence that has begun waits for a worker whose queue is full", async (
   equal(worker.requests.length, 5);
 });
 
+test("a worker that lives and brings nothing is left, and avoided for a while", async () => {
+  const { model } = await start({ stallMs: 200, slowClientMs: 200 });
+  const script = says(model, story);
+  const hung: FakeDecode[] = [];
+  const onToken = once(6, (worker) => {
+    hung.push(worker);
+    worker.hangs = true;
+  });
+  const workers = [
+    await mesh.worker({ script, onToken }),
+    await mesh.worker({ script, onToken }),
+  ];
+  equal((await streamed()).text, story);
+  equal(hung.length, 1);
+  const other = workers.find((worker) => worker !== hung[0])!;
+  deepEqual(workers.map(({ requests }) => requests.length), [1, 1]);
+  ok(other.requests[0].emittedIds.length >= 5);
+  await waitFor(() => hung[0].running === 0, { what: "the cancelled call" });
+});
+
 test("a stream that ends without `finished` is replayed", async () => {
   const { model } = await start();
   const script = says(model, story);
@@ -222,6 +242,29 @@ test("a worker's refusal of the request itself is passed on, not tried elsewhere
   ]);
   equal(worker.requests.length, 1);
 });
+
+for (const stream of [false, true]) {
+  test(`what failed inside is in the log and not in the answer (stream: ${stream})`, async () => {
+    await start({ attemptsMax: 1 });
+    await mesh.worker({
+      script: () => 300,
+      onToken: once(2, () => {
+        throw new Error("secret.ts:12 failed at 10.0.0.7");
+      }),
+    });
+    const response = await mesh.post(path, { ...chat, stream }, {
+      headers: {
+        "content-type": "application/json",
+        "x-request-id": "my-request",
+      },
+    });
+    const answer = await response.text();
+    ok(!/secret|10\.0/.test(answer), answer);
+    ok(/Cannot answer request .+my-request.+: an internal error/.test(answer));
+    const line = mesh.log.find((each) => each.includes("my-request"));
+    ok(line?.includes("secret.ts:12 failed at 10.0.0.7"), `${line}`);
+  });
+}
 
 test("an error in mid-stream is the stream's last event", async () => {
   await start({ attemptsMax: 1 });
@@ -394,6 +437,43 @@ test("a draining router finishes its streams and refuses new requests", async ()
     () => ok(false, "the door is still open"),
     () => {},
   );
+});
+
+test("a reader that is slow at the end gets the whole answer although the router stops", async () => {
+  const contextLength = 200_000;
+  const model = { ...await demoModel(), contextLength };
+  mesh = await testRouter({}, [model]);
+  const worker = await mesh.worker({
+    script: (_request, index) => 300 + index % 50,
+    tokensPerStep: 100,
+    model: { contextLength },
+  });
+  // 13 MB, of which the sockets of both ends take less than a half.
+  const body = JSON.stringify({
+    ...chat,
+    logprobs: true,
+    top_logprobs: 20,
+    max_tokens: 12_000,
+  });
+  const socket = connect(mesh.router.httpPort, "127.0.0.1");
+  let got = "";
+  socket.setEncoding("latin1").on("data", (text) => got += text);
+  const ended = new Promise((resolve) => socket.once("close", resolve));
+  socket.pause();
+  socket.write(
+    `POST ${path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n` +
+      `content-length: ${body.length}\r\n\r\n${body}`,
+  );
+  await waitFor(() => worker.written >= 120, { what: "the last token" });
+  const closed = mesh.router.close(5_000);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  socket.resume();
+  await closed;
+  await ended;
+  const [head, answer] = got.split("\r\n\r\n");
+  const length = Number(/content-length: (\d+)/i.exec(head)?.[1]);
+  ok(length > 8_000_000, `the answer has ${length} bytes`);
+  equal(answer.length, length);
 });
 
 test("a router that may not wait cuts its streams off with an error", async () => {

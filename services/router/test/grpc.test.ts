@@ -291,6 +291,41 @@ test("Generate, Tokenize and Detokenize refuse what cannot fit before they token
   );
 });
 
+test("what failed inside is in the log and not in the answer", async () => {
+  await using other = await testRouter({ attemptsMax: 1 });
+  await other.worker({
+    script: () => 300,
+    onToken: () => {
+      throw new Error("secret.ts:12 failed at 10.0.0.7");
+    },
+  });
+  const address = `127.0.0.1:${other.router.grpcPort}`;
+  const inference = connect(InferenceClient, address);
+  const infer = connect(GRPCInferenceServiceClient, address);
+  const messages: string[] = [];
+  const events = callStream(
+    inference.generate.bind(inference),
+    GenerateRequest.fromPartial({ input: prompt }),
+  );
+  for await (const { event } of events) {
+    if (event?.$case === "error") messages.push(event.value.message);
+  }
+  await callUnary(
+    infer.modelInfer.bind(infer),
+    ModelInferRequest.fromPartial({ modelName: "demo", inputs: typed }),
+  ).catch((reason) => messages.push(reason.message));
+  equal(messages.length, 2);
+  for (const message of messages) {
+    const id = /^Cannot answer request "(.+)": an internal error$/
+      .exec(message)?.[1];
+    ok(id !== undefined, message);
+    const line = other.log.find((each) => each.includes(id));
+    ok(line?.includes("secret.ts:12 failed at 10.0.0.7"), `${line}`);
+  }
+  inference.close();
+  infer.close();
+});
+
 const tensor = { name: "text_input", datatype: "BYTES", shape: [1n] };
 const typed = [{
   ...tensor,

@@ -62,6 +62,8 @@ export class FakeDecode {
   running = 0;
   /** Ends one stream without a last message behind this many tokens. */
   breakOffAt: number | undefined;
+  /** Sends nothing more until its call is cancelled. */
+  hangs = false;
   /** Messages handed to gRPC. */
   written = 0;
 
@@ -172,6 +174,7 @@ export class FakeDecode {
       if (tokenMs !== undefined) await pause(tokenMs);
       if (call.signal.aborted) return;
       onToken?.(this, request, index);
+      if (this.hangs) return await cancelled(call.signal);
       this.written++;
       const breaksOff = this.breakOffAt !== undefined &&
         index >= this.breakOffAt;
@@ -217,6 +220,13 @@ function finished(reason: FinishReason): DecodeEvent {
       value: { reason, preemptions: 0, stopTokenId: undefined },
     },
   };
+}
+
+function cancelled(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) =>
+    signal.addEventListener("abort", () => resolve(), { once: true })
+  );
 }
 
 function pause(ms: number): Promise<void> {

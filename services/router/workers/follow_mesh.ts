@@ -12,19 +12,21 @@ export interface FollowMeshOptions {
   readonly clients: readonly { drop(address: string): void }[];
   readonly traffic: TrafficMeter;
   readonly logger: Logger;
+  /** The bus tells nothing more: what is known of the workers grows old. */
+  readonly onFailed: (reason: unknown) => void;
 }
 
 /** Keeps table and index current with the bus, and reports traffic each second. */
 export function followMesh(options: FollowMeshOptions): AsyncDisposable {
-  const { bus, traffic, logger } = options;
+  const { bus, traffic, logger, onFailed } = options;
   const stop = new AbortController();
   const following = Promise.all([
     followWorkers(options, stop.signal),
     followKv(options, stop.signal),
   ]).catch((reason) => {
-    if (!stop.signal.aborted) {
-      logger.error({ err: reason }, "Following the mesh failed");
-    }
+    if (stop.signal.aborted) return;
+    logger.error({ err: reason }, "Following the mesh failed");
+    onFailed(reason);
   });
   const timer = setInterval(() => {
     for (const report of traffic.take()) bus.publishTraffic(report);
@@ -56,6 +58,7 @@ async function followWorkers(
       for (const each of clients) each.drop(before.address);
     }
   }
+  throw ended("workers");
 }
 
 /** Models that ran there and do no more: their blocks are gone with them. */
@@ -75,4 +78,11 @@ async function followKv(
   signal: AbortSignal,
 ): Promise<void> {
   for await (const event of bus.subscribeKv(signal)) kvIndex.apply(event);
+  throw ended("KV events");
+}
+
+function ended(what: string): Error {
+  return new Error(
+    `Cannot follow the mesh: the bus ended the watch of ${what}`,
+  );
 }

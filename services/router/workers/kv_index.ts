@@ -5,6 +5,8 @@ export interface KvIndexOptions {
   requestDump(workerId: string): Promise<KvDump | undefined>;
   /** Hashes remembered per worker and model; the oldest are forgotten first. */
   hashesMax: number;
+  /** Whether the worker is there: one that has gone may still be heard of. */
+  isLive?(workerId: string): boolean;
 }
 
 /**
@@ -24,7 +26,13 @@ export class KvIndex {
     this.#options = options;
   }
 
+  /** Workers and models of which anything is known. */
+  get holdingCount(): number {
+    return this.#holdings.size;
+  }
+
   apply(event: KvEvent): void {
+    if (!this.#isLive(event.workerId)) return;
     const holding = this.#holding(event.workerId, event.model);
     if (holding.missed !== undefined) {
       if (holding.missed.length < missedMax) holding.missed.push(event);
@@ -66,8 +74,12 @@ export class KvIndex {
     this.#dumps.add(workerId);
     const dump = await this.#options.requestDump(workerId);
     this.#dumps.delete(workerId);
-    if (dump) this.#replace(dump);
+    if (dump && this.#isLive(workerId)) this.#replace(dump);
     this.#settle(workerId, dump !== undefined);
+  }
+
+  #isLive(workerId: string): boolean {
+    return this.#options.isLive?.(workerId) ?? true;
   }
 
   #replace(dump: KvDump): void {

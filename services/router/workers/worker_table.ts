@@ -70,6 +70,12 @@ export class WorkerTable {
     return this.#entries.get(key(role, workerId));
   }
 
+  /** A worker of that id is there, in whatever role and state. */
+  isLive(workerId: string): boolean {
+    return this.get("decode", workerId) !== undefined ||
+      this.get("prefill", workerId) !== undefined;
+  }
+
   /** Counts sequences until disposed. */
   begin(worker: Worker, model: string, count = 1): Disposable {
     const entry = worker as Entry;
@@ -108,12 +114,12 @@ export class WorkerTable {
     });
   }
 
-  /** A call failed as if the worker were dead. */
-  distrust(worker: Worker): void {
+  /** A call failed as if the worker were dead; one that hangs is avoided for `hangMs`. */
+  distrust(worker: Worker, hangMs = 0): void {
     const entry = worker as Entry;
     if (entry.aside.has("failed")) return;
     const delayMs = Math.min(4_000, 500 * 2 ** entry.failureCount++);
-    this.#setAside(entry, "failed", delayMs);
+    this.#setAside(entry, "failed", Math.max(delayMs, hangMs));
   }
 
   /** Its queue was full, which is no failure: it is as good as before in a moment. */

@@ -1,0 +1,2 @@
+/** What a service needs of its process. */
+export { firstStopSignal } from "./stop_signals.ts";
