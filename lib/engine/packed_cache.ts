@@ -29,11 +29,13 @@ export function packedSpec(
   target: Target,
 ): PackedSpec | undefined {
   if (target === "cuda") return undefined;
-  const { ino, mtimeNs } = statSync(path, { bigint: true });
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  // The load says what is missing.
+  if (stat === undefined) return undefined;
   const name = [
     fingerprint,
-    ino.toString(36),
-    mtimeNs.toString(36),
+    stat.ino.toString(36),
+    stat.mtimeNs.toString(36),
     `u${process.geteuid?.() ?? 0}`,
     target === "ref" ? "rows" : "panels",
   ].join("-");

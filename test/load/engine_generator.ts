@@ -1,18 +1,12 @@
 import { loadNative } from "../../kernels/addon/mod.ts";
 import { createEngine } from "../../lib/engine/mod.ts";
-import type { PackedCache } from "../../lib/engine/packed_cache.ts";
 import { greedy } from "../../lib/engine/testing/sequences.ts";
 import type { Engine } from "../../lib/engine/types.ts";
 import type { Generator } from "./generator.ts";
 
 export async function engineGenerator(
   path: string,
-  options: {
-    threads: number;
-    runningMax?: number;
-    kvBlocks?: number;
-    packedCache?: PackedCache | undefined;
-  },
+  options: { threads: number; runningMax?: number; kvBlocks?: number },
 ): Promise<Generator & { engine: Engine }> {
   const engine = await createEngine({ path, native: loadNative(), ...options });
   let requests = 0;

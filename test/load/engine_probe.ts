@@ -2,23 +2,18 @@
  * Times our engine on one file, as `test/parity/peer_bench.mjs` times the peer:
  * `bun engine_probe.ts '{"model": ..., "threads": 2, ...}'` (see probe.ts).
  */
-import { packedCacheBytesDefault } from "../../lib/engine/packed_cache.ts";
 import { engineGenerator } from "./engine_generator.ts";
 import { peakRssMb, type ProbeRequest, type ProbeResult } from "./probe.ts";
 import { freshPrompt, timeStream } from "./timing.ts";
 
 const request: ProbeRequest = JSON.parse(process.argv[2]);
 const { model, threads, prompt, generated, rounds, batches, long } = request;
-const { packedFolder: folder } = request;
 const longest = Math.max(prompt, long) + generated + 64;
 const sequences = Math.max(1, ...batches);
 const loadStart = performance.now();
 const generator = await engineGenerator(model, {
   threads,
   kvBlocks: Math.ceil(longest / 16) + sequences * 16 + 8,
-  packedCache: folder === undefined
-    ? undefined
-    : { folder, bytesMax: packedCacheBytesDefault },
 });
 const loadMs = performance.now() - loadStart;
 

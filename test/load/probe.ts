@@ -13,8 +13,6 @@ export interface ProbeRequest {
   readonly batches: readonly number[];
   /** Tokens of a long context to decode behind; 0: none. */
   readonly long: number;
-  /** Where packed weights are kept; default: nowhere. */
-  readonly packedFolder?: string;
   /** When the process was started, by `Date.now()`. */
   readonly startedAtMs: number;
 }
