@@ -13,7 +13,6 @@ import { context } from "@opentelemetry/api";
 import { HealthImplementation } from "grpc-health-check";
 import { type CallContext, callContext } from "./call_context.ts";
 import { drained } from "./drained.ts";
-import { OpenAnswers } from "./open_answers.ts";
 import { toServiceError } from "./status.ts";
 
 export interface RpcServerOptions {
@@ -37,10 +36,7 @@ export interface RpcServer {
   readonly port: number;
   /** Answers of `grpc.health.v1`; all services (and "") start as NOT_SERVING. */
   setServing(serving: boolean): void;
-  /**
-   * Lets ended answers reach their readers, takes no new calls, waits for running ones,
-   * all that at most `graceMs`, then cuts.
-   */
+  /** Takes no new calls, waits for running ones at most `graceMs`, then cuts. */
   close(graceMs: number): Promise<void>;
 }
 
@@ -57,9 +53,8 @@ export async function startRpcServer(
     "grpc.keepalive_time_ms": 10_000,
     "grpc.keepalive_timeout_ms": 10_000,
   });
-  const answers = new OpenAnswers();
   for (const { definition, implementation } of services) {
-    server.addService(definition, answers.watch(implementation));
+    server.addService(definition, implementation);
   }
   const names = ["", ...services.map((service) => service.name)];
   const health = new HealthImplementation(
@@ -74,12 +69,7 @@ export async function startRpcServer(
       const state = serving ? "SERVING" : "NOT_SERVING";
       for (const name of names) health.setStatus(name, state);
     },
-    async close(graceMs) {
-      const startMs = performance.now();
-      await answers.written(graceMs);
-      const leftMs = graceMs - (performance.now() - startMs);
-      await shutDown(server, Math.max(0, leftMs));
-    },
+    close: (graceMs) => shutDown(server, graceMs),
   };
 }
 
