@@ -259,6 +259,8 @@ test("policies let those talk who must, and nobody else", () => {
     "router > dashboard:4318",
     "router > decode:50071",
     "router > nats:4222",
+    // Embeddings.
+    "router > prefill:50061",
   ]);
 });
 
