@@ -5,6 +5,7 @@
  * blocks that only its sequence holds, and they stay held until the fetcher has
  * returned, even when the sequence is cancelled before.
  */
+import { within } from "../within/within.ts";
 import type { Sequence } from "./sequence.ts";
 import type { KvFetcher, KvFetchRequest, KvFetchResult } from "./types.ts";
 
@@ -50,10 +51,7 @@ export class KvFetches {
     const all = Promise.all(
       [...this.#running.values()].map(({ done }) => done),
     );
-    const late = Promise.withResolvers<void>();
-    const timer = setTimeout(late.resolve, waitMs);
-    await Promise.race([all, late.promise]);
-    clearTimeout(timer);
+    await within(waitMs, all);
     if (this.#running.size > 0) {
       this.#options.onWarning(
         `${this.#running.size} KV fetches did not stop within ${waitMs} ms`,

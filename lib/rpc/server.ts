@@ -11,6 +11,7 @@ import {
 import { ReflectionService } from "@grpc/reflection";
 import { context } from "@opentelemetry/api";
 import { HealthImplementation } from "grpc-health-check";
+import { within } from "../within/within.ts";
 import { type CallContext, callContext } from "./call_context.ts";
 import { drained } from "./drained.ts";
 import { toServiceError } from "./status.ts";
@@ -123,10 +124,7 @@ async function shutDown(server: Server, graceMs: number): Promise<void> {
   const graceful = new Promise<void>((resolve) =>
     server.tryShutdown(() => resolve())
   );
-  const { promise: late, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, graceMs);
-  await Promise.race([graceful, late]);
-  clearTimeout(timer);
+  await within(graceMs, graceful);
   server.forceShutdown();
 }
 

@@ -11,6 +11,7 @@
  */
 import { Code, MeshError } from "../errors/mesh_error.ts";
 import { isSameSource, type ModelSource } from "../model_source/types.ts";
+import { within } from "../within/within.ts";
 import type { MemoryBudget, MemoryShare } from "./memory_budget.ts";
 import type { PreparedModel } from "./load_models.ts";
 import type { ServedModel, ServedModels } from "./served_models.ts";
@@ -139,10 +140,7 @@ export class ModelHost implements AsyncDisposable {
    */
   async [Symbol.asyncDispose](): Promise<void> {
     this.stopLoading();
-    const { promise: late, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, farewellMs);
-    await Promise.race([Promise.allSettled(this.#tails.values()), late]);
-    clearTimeout(timer);
+    await within(farewellMs, Promise.allSettled(this.#tails.values()));
   }
 
   async #loadNew(

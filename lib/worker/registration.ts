@@ -1,4 +1,5 @@
 import type { Bus, WorkerRecord, WorkerRole } from "../bus/types.ts";
+import { within } from "../within/within.ts";
 
 export interface RegistrationOptions {
   readonly bus: Bus;
@@ -72,11 +73,4 @@ export class Registration implements AsyncDisposable {
       // Without a bus the record ends by itself, after its time to live.
     }
   }
-}
-
-async function within(ms: number, work: Promise<void>): Promise<void> {
-  const { promise: late, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  await Promise.race([work, late]);
-  clearTimeout(timer);
 }

@@ -1,6 +1,7 @@
 import { getRequestListener } from "@hono/node-server";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { within } from "../../../lib/within/within.ts";
 import { createApp } from "./app.ts";
 import type { HttpOptions } from "./http_options.ts";
 
@@ -86,9 +87,7 @@ class OpenAnswers {
     if (this.#open.size === 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#allWritten = resolve;
-    const timer = setTimeout(resolve, lingerMs);
-    await promise;
-    clearTimeout(timer);
+    await within(lingerMs, promise);
   }
 }
 
