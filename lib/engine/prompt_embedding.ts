@@ -1,10 +1,10 @@
 /** An `embed()` call: one prompt, and the hidden state behind its last token. */
+import { greedy } from "./greedy.ts";
 import type { Sequence, SequenceOwner, StepFacts } from "./sequence.ts";
 import type {
   EmbedResult,
   EmbedSpec,
   EngineToken,
-  Sampling,
   SequenceSpec,
 } from "./types.ts";
 
@@ -45,23 +45,7 @@ export class PromptEmbedding implements SequenceOwner {
 
 /** A sequence that ends at its first token, which nobody looks at. */
 export function embedSequence(spec: EmbedSpec): SequenceSpec {
-  return { ...spec, emittedIds: none, sampling: plainest, maxTokens: 1 };
+  return { ...spec, emittedIds: none, sampling: greedy, maxTokens: 1 };
 }
 
 const none = new Int32Array(0);
-
-/** What costs least: the most likely token, without log-probabilities. */
-const plainest: Sampling = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  seed: 0n,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: new Map(),
-  stopIds: [],
-  minTokens: 0,
-  topLogprobs: undefined,
-};

@@ -1,4 +1,5 @@
 /** Short forms for tests: specs with everything off, and events folded up. */
+import { greedy } from "../greedy.ts";
 import { StepEngine, type StepEngineOptions } from "../engine.ts";
 import type {
   Engine,
@@ -10,20 +11,7 @@ import type {
 } from "../types.ts";
 import { toyHiddenSize, ToyModel, type ToyOptions } from "./toy_native.ts";
 
-export const greedy: Sampling = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  seed: 0n,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: new Map(),
-  stopIds: [],
-  minTokens: 0,
-  topLogprobs: undefined,
-};
+export { greedy };
 
 export interface SpecParts {
   prompt: ArrayLike<number>;
