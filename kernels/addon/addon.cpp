@@ -99,38 +99,38 @@ napi_value step(napi_env env, napi_callback_info info) {
   });
 }
 
-napi_value closeModel(napi_env env, napi_callback_info info) {
+/// A promise of what `body` arranges with the model of the first argument.
+template <typename Body>
+napi_value promisedOfModel(napi_env env, napi_callback_info info, Body body) {
   Call call;
   if (!readCall(env, info, 1, call)) return nullptr;
   return promised(env, [&](napi_deferred deferred) -> Status {
     Driver* driver = nullptr;
     QUETZAL_TRY(driverOf(env, call.args[0], driver));
-    driver->close(deferred);
+    return body(*driver, deferred);
+  });
+}
+
+napi_value closeModel(napi_env env, napi_callback_info info) {
+  return promisedOfModel(env, info, [](Driver& driver, napi_deferred deferred) -> Status {
+    driver.close(deferred);
     return {};
   });
 }
 
 napi_value storePacked(napi_env env, napi_callback_info info) {
-  Call call;
-  if (!readCall(env, info, 1, call)) return nullptr;
-  return promised(env, [&](napi_deferred deferred) -> Status {
-    Driver* driver = nullptr;
-    QUETZAL_TRY(driverOf(env, call.args[0], driver));
-    driver->storePacked(deferred);
+  return promisedOfModel(env, info, [](Driver& driver, napi_deferred deferred) -> Status {
+    driver.storePacked(deferred);
     return {};
   });
 }
 
 napi_value sleepOrWake(napi_env env, napi_callback_info info, bool isWake) {
-  Call call;
-  if (!readCall(env, info, 1, call)) return nullptr;
-  return promised(env, [&](napi_deferred deferred) -> Status {
-    Driver* driver = nullptr;
-    QUETZAL_TRY(driverOf(env, call.args[0], driver));
-    if (!driver->model().cuda()) {
+  return promisedOfModel(env, info, [&](Driver& driver, napi_deferred deferred) -> Status {
+    if (!driver.model().cuda()) {
       return failure("Cannot put the model to sleep: needs one on a GPU, this one is on the CPU");
     }
-    driver->sleep(deferred, isWake);
+    driver.sleep(deferred, isWake);
     return {};
   });
 }
