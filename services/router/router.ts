@@ -15,11 +15,10 @@ import { kserveService } from "./grpc/kserve_service.ts";
 import { startHttpServer } from "./http/server.ts";
 import { loadModel } from "./load_models.ts";
 import { followModels } from "./models/follow_models.ts";
-import { DecodeClients } from "./workers/decode_clients.ts";
-import { EmbedClients } from "./workers/embed_clients.ts";
 import { followMesh } from "./workers/follow_mesh.ts";
 import { KvIndex } from "./workers/kv_index.ts";
 import { TrafficMeter } from "./workers/traffic_meter.ts";
+import { decodeLinks, embedClients } from "./workers/worker_clients.ts";
 import { WorkerTable } from "./workers/worker_table.ts";
 
 export interface RouterOptions {
@@ -63,8 +62,8 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
   const registry = createRegistry();
 
   const workers = new WorkerTable(clock);
-  const clients = undo.use(new DecodeClients());
-  const embedClients = undo.use(new EmbedClients());
+  const clients = undo.use(decodeLinks());
+  const embedders = undo.use(embedClients());
   const kvIndex = new KvIndex({
     requestDump: (workerId) =>
       bus.requestKvDump(workerId, AbortSignal.timeout(2_000)),
@@ -97,7 +96,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     bus,
     workers,
     kvIndex,
-    clients: [clients, embedClients],
+    clients: [clients, embedders],
     traffic,
     logger,
     onFailed: failed.resolve,
@@ -123,7 +122,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     dispatcher,
     workers,
     clients,
-    embedClients,
+    embedClients: embedders,
     clock,
     traffic,
     metrics: createRequestMetrics(registry),

@@ -233,10 +233,8 @@ export class Dispatcher implements Disposable {
 }
 
 /** Requests of one kind find a place on the same workers, but for their context. */
-function kindOf(
-  { model, task = "generate", sequenceCount = 1 }: RouteRequest,
-): string {
-  return `${task} ${sequenceCount} ${model}`;
+function kindOf({ model, task = "generate" }: RouteRequest): string {
+  return `${task} ${model}`;
 }
 
 function shuttingDown(): RequestError {

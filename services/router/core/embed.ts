@@ -9,23 +9,25 @@
 import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
 import { callUnary } from "../../../lib/rpc/mod.ts";
 import type {
+  EmbedClient,
   EmbedRunRequest,
   EmbedRunResponse,
   EmbedVector,
 } from "../../../proto/gen/quetzal/v1/embed.ts";
-import type { EmbedClients } from "../workers/embed_clients.ts";
 import type { TrafficMeter } from "../workers/traffic_meter.ts";
+import type { WorkerClients } from "../workers/worker_clients.ts";
 import type { WorkerTable } from "../workers/worker_table.ts";
 import type { Dispatcher, Lease } from "./dispatcher.ts";
 import { goesOnElsewhere, setAside } from "./elsewhere.ts";
 import type { EmbeddingRequest, EmbeddingResult } from "./embedding.ts";
 import type { EmbeddingTrace } from "./embedding_trace.ts";
 import type { RequestScope } from "./request_scope.ts";
+import { tracedSearch } from "./route_trace.ts";
 
 export interface EmbedParts {
   readonly dispatcher: Dispatcher;
   readonly workers: WorkerTable;
-  readonly embedClients: EmbedClients;
+  readonly embedClients: WorkerClients<EmbedClient>;
   readonly traffic: TrafficMeter;
   /** Calls per group before it fails. */
   readonly attemptsMax: number;
@@ -144,27 +146,23 @@ class GroupRun {
     }
   }
 
-  async #acquire(attempt: number): Promise<Lease> {
+  #acquire(attempt: number): Promise<Lease> {
     const { request, options: { scope, trace }, parts } = this.#context;
     const { prompts } = this.#group;
-    const span = trace.startRoute(attempt);
-    try {
-      const lease = await parts.dispatcher.acquire({
-        model: request.model.name,
-        task: "embed",
-        sequenceCount: prompts.length,
-        // Prompts of one request often begin alike; the first speaks for all.
-        tokenIds: prompts[0],
-        contextNeeded: Math.max(...prompts.map(({ length }) => length)),
-        hashes: new Map(),
-        isReplay: attempt > 1,
-      }, scope.signal);
-      span.placed(lease);
-      return lease;
-    } catch (reason) {
-      span.failed(reason);
-      throw reason;
-    }
+    return tracedSearch(
+      trace.startRoute(attempt),
+      () =>
+        parts.dispatcher.acquire({
+          model: request.model.name,
+          task: "embed",
+          sequenceCount: prompts.length,
+          // Prompts of one request often begin alike; the first speaks for all.
+          tokenIds: prompts[0],
+          contextNeeded: Math.max(...prompts.map(({ length }) => length)),
+          hashes: new Map(),
+          isReplay: attempt > 1,
+        }, scope.signal),
+    );
   }
 
   /** One call; answers the failure that ended it. Aborts are thrown. */

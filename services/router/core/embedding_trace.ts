@@ -1,5 +1,5 @@
 import type { Attributes, Context } from "@opentelemetry/api";
-import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
+import { MeshError } from "../../../lib/errors/mesh_error.ts";
 import {
   GenAiOperation,
   Keys,
@@ -12,7 +12,7 @@ import type { Lease } from "./dispatcher.ts";
 import type { PromptGroup } from "./embed.ts";
 import type { EmbeddingRequest, EmbeddingResult } from "./embedding.ts";
 import {
-  codeName,
+  countFailure,
   type RouteTrace,
   startRoute,
   tracer,
@@ -85,8 +85,7 @@ export class EmbeddingTrace {
     const metrics = this.#metrics;
     metrics.e2eLatency.observe((performance.now() - this.#startedMs) / 1_000);
     if (outcome instanceof MeshError) {
-      if (outcome.code === Code.cancelled) metrics.succeeded("abort");
-      else metrics.failed(codeName(outcome.code));
+      countFailure(metrics, outcome);
       this.#open.fail(outcome);
     } else {
       metrics.succeeded("embedding");

@@ -1,6 +1,9 @@
 import type { Clock } from "../../../lib/bus/clock.ts";
 import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
-import { SlowReaderError } from "../../../lib/decode_link/mod.ts";
+import {
+  type DecodeLink,
+  SlowReaderError,
+} from "../../../lib/decode_link/mod.ts";
 import { fromStreamError } from "../../../lib/rpc/mod.ts";
 import { FinishReason } from "../../../proto/gen/quetzal/v1/common.ts";
 import type {
@@ -10,7 +13,7 @@ import type {
   DecodeStarted,
   DecodeTokens,
 } from "../../../proto/gen/quetzal/v1/decode.ts";
-import type { DecodeClients } from "../workers/decode_clients.ts";
+import type { WorkerClients } from "../workers/worker_clients.ts";
 import type { WorkerTable } from "../workers/worker_table.ts";
 import type { Dispatcher, Lease } from "./dispatcher.ts";
 import { goesOnElsewhere, setAside } from "./elsewhere.ts";
@@ -23,12 +26,13 @@ import type {
 import { ProgressWatch } from "./progress_watch.ts";
 import { OutputText } from "./output_text.ts";
 import type { RequestScope } from "./request_scope.ts";
+import { tracedSearch } from "./route_trace.ts";
 import type { GenerationTrace } from "./generation_trace.ts";
 
 export interface GenerateParts {
   readonly dispatcher: Dispatcher;
   readonly workers: WorkerTable;
-  readonly clients: DecodeClients;
+  readonly clients: WorkerClients<DecodeLink>;
   readonly clock: Clock;
   /** Decode calls per sequence before it fails. */
   readonly attemptsMax: number;
@@ -79,28 +83,24 @@ export async function generate(
   }
 }
 
-async function acquire(
+function acquire(
   sequence: Sequence,
   attempt: number,
   { scope, trace }: GenerateOptions,
   { dispatcher }: GenerateParts,
 ): Promise<Lease> {
   const { request } = sequence;
-  const span = trace.startRoute(attempt);
-  try {
-    const lease = await dispatcher.acquire({
-      model: request.model.name,
-      tokenIds: sequence.tokenIds(),
-      contextNeeded: request.promptIds.length + request.maxTokens,
-      hashes: new Map(),
-      isReplay: attempt > 1,
-    }, scope.signal);
-    span.placed(lease);
-    return lease;
-  } catch (reason) {
-    span.failed(reason);
-    throw reason;
-  }
+  return tracedSearch(
+    trace.startRoute(attempt),
+    () =>
+      dispatcher.acquire({
+        model: request.model.name,
+        tokenIds: sequence.tokenIds(),
+        contextNeeded: request.promptIds.length + request.maxTokens,
+        hashes: new Map(),
+        isReplay: attempt > 1,
+      }, scope.signal),
+  );
 }
 
 /** One sequence across its attempts. */

@@ -1,5 +1,5 @@
 import type { Attributes, Context } from "@opentelemetry/api";
-import { Code, MeshError } from "../../../lib/errors/mesh_error.ts";
+import { MeshError } from "../../../lib/errors/mesh_error.ts";
 import {
   GenAiOperation,
   Keys,
@@ -12,7 +12,7 @@ import type { Lease } from "./dispatcher.ts";
 import type { DecodeTokens } from "../../../proto/gen/quetzal/v1/decode.ts";
 import type { GenerationRequest, GenerationResult } from "./generation.ts";
 import {
-  codeName,
+  countFailure,
   type RouteTrace,
   startRoute,
   tracer,
@@ -136,8 +136,7 @@ export class GenerationTrace {
       ...this.#tokens.output(),
     });
     if (outcome instanceof MeshError) {
-      if (outcome.code === Code.cancelled) metrics.succeeded("abort");
-      else metrics.failed(codeName(outcome.code));
+      countFailure(metrics, outcome);
       this.#open.fail(outcome);
     } else {
       metrics.succeeded(outcome.reason);

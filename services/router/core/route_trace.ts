@@ -1,6 +1,6 @@
 /** What every request's trace has in common: the tracer, and the search for a worker. */
 import { type Context, type Span, trace } from "@opentelemetry/api";
-import { Code } from "../../../lib/errors/mesh_error.ts";
+import { Code, type MeshError } from "../../../lib/errors/mesh_error.ts";
 import {
   Keys,
   type ModelRequestMetrics,
@@ -75,8 +75,31 @@ function describeRoute(
   decision.prefill.forEach(describe("prefill"));
 }
 
-/** "unavailable" and its like, for labels. */
-export function codeName(code: Code): string {
+/** The search for a place, told to its trace. */
+export async function tracedSearch(
+  trace: RouteTrace,
+  search: () => Promise<Lease> | Lease,
+): Promise<Lease> {
+  try {
+    const lease = await search();
+    trace.placed(lease);
+    return lease;
+  } catch (reason) {
+    trace.failed(reason);
+    throw reason;
+  }
+}
+
+/** A caller that went away has ended its request; all else is a failure by its code. */
+export function countFailure(
+  metrics: ModelRequestMetrics,
+  { code }: MeshError,
+): void {
+  if (code === Code.cancelled) metrics.succeeded("abort");
+  else metrics.failed(codeName(code));
+}
+
+function codeName(code: Code): string {
   return Object.entries(Code).find(([, value]) => value === code)?.[0] ??
     "unknown";
 }

@@ -4,10 +4,10 @@ import { createLocalBus, type KvEvent } from "../../../lib/bus/mod.ts";
 import { createLogger } from "../../../lib/telemetry/mod.ts";
 import { createFakeClock, waitFor } from "../../../lib/testing/mod.ts";
 import { workerRecord } from "../testing/records.ts";
-import { DecodeClients } from "./decode_clients.ts";
 import { followMesh, type FollowMeshOptions } from "./follow_mesh.ts";
 import { KvIndex } from "./kv_index.ts";
 import { TrafficMeter } from "./traffic_meter.ts";
+import { decodeLinks } from "./worker_clients.ts";
 import { WorkerTable } from "./worker_table.ts";
 
 function setUp(bus: Partial<FollowMeshOptions["bus"]> = {}) {
@@ -23,7 +23,7 @@ function setUp(bus: Partial<FollowMeshOptions["bus"]> = {}) {
     bus: Object.assign(Object.create(local), bus),
     workers,
     kvIndex,
-    clients: [new DecodeClients()],
+    clients: [decodeLinks()],
     traffic: new TrafficMeter({
       routerId: "r",
       heldCount: () => 0,
