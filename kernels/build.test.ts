@@ -16,8 +16,8 @@ test("files of one instruction set export nothing but their table", async () => 
   const tables = {
     avx2: "avx2Table",
     avx512: "avx512Table",
-    amx: "amxTable",
-    amx_emulated: "amxEmulatedTable",
+    amx: "amxKernels",
+    amx_emulated: "amxEmulatedKernels",
   };
   for (const [isa, table] of Object.entries(tables)) {
     const object = join(dirname(path), "kernels", `cpu_${isa}_kernels.o`);
@@ -33,5 +33,11 @@ test("files of one instruction set export nothing but their table", async () => 
       shared.map((line) => line.split(" ").at(-1)),
       [`quetzal::${table}`],
     );
+    // What runs when the library is loaded runs on every processor.
+    const sections = execFileSync("objdump", ["-h", object], {
+      encoding: "utf8",
+    });
+    ok(sections.includes(".text"));
+    ok(!/\.(init_array|ctors)/.test(sections), `${object} runs code at load`);
   }
 });

@@ -33,6 +33,15 @@ bool hasAmx() {
   return syscall(SYS_arch_prctl, requestPermission, tileData) == 0;
 }
 
+KernelTable withAmx(const AmxKernels& amx) {
+  KernelTable table = avx512Table;
+  table.name = amx.name;
+  table.quantizeRows = amx.quantizeRows;
+  table.matmulScratchBytes = amx.matmulScratchBytes;
+  table.matmul = amx.matmul;
+  return table;
+}
+
 }  // namespace
 
 std::vector<NamedTable> supportedTables() {
@@ -41,12 +50,16 @@ std::vector<NamedTable> supportedTables() {
   if (!hasAvx2()) return tables;
   // Only for tests, so never the fastest.
   if (hasAvx512() && std::getenv("QUETZAL_EMULATED_ISAS")) {
-    tables.push_back({"amx-emulated", &amxEmulatedTable});
+    static const KernelTable table = withAmx(amxEmulatedKernels);
+    tables.push_back({table.name, &table});
   }
   tables.push_back({"avx2", &avx2Table});
   if (hasAvx512()) tables.push_back({"avx512", &avx512Table});
 #ifndef QUETZAL_EMULATE
-  if (hasAvx512() && hasAmx()) tables.push_back({"amx", &amxTable});
+  if (hasAvx512() && hasAmx()) {
+    static const KernelTable table = withAmx(amxKernels);
+    tables.push_back({table.name, &table});
+  }
 #endif
   return tables;
 }

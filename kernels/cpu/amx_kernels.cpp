@@ -1,3 +1,3 @@
-#define QUETZAL_AMX_TABLE amxTable
+#define QUETZAL_AMX_KERNELS amxKernels
 #define QUETZAL_AMX_NAME "amx"
 #include "amx.inc"

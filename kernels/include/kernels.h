@@ -162,8 +162,17 @@ struct KernelTable {
 extern const KernelTable refTable;
 extern const KernelTable avx2Table;
 extern const KernelTable avx512Table;
-extern const KernelTable amxTable;
-extern const KernelTable amxEmulatedTable;
+
+/// What AMX does; all else of its table is AVX-512's.
+struct AmxKernels {
+  const char* name;
+  decltype(KernelTable::quantizeRows) quantizeRows;
+  decltype(KernelTable::matmulScratchBytes) matmulScratchBytes;
+  decltype(KernelTable::matmul) matmul;
+};
+
+extern const AmxKernels amxKernels;
+extern const AmxKernels amxEmulatedKernels;
 
 static inline int64_t paddedHeadDim(int64_t headDim) { return (headDim + 15) / 16 * 16; }
 
