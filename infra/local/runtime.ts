@@ -2,10 +2,16 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 /**
- * For every Bun that runs a service. Its last compiler (FTL) goes on compiling event loops
- * over and over without making them faster: docs/benchmarks/mesh.md.
+ * For every Bun that runs a service: docs/benchmarks/mesh.md has what each brings.
+ *
+ * Its last compiler (FTL) goes on compiling event loops over and over without making them
+ * faster. Its allocator hands memory back as soon as it is free, by a thread of its own,
+ * and faults it in again for the next messages.
  */
-export const bunEnv = { BUN_JSC_useFTLJIT: "0" } as const;
+export const bunEnv = {
+  BUN_JSC_useFTLJIT: "0",
+  MIMALLOC_PURGE_DELAY: "-1",
+} as const;
 
 export interface Runtime {
   readonly name: "bun" | "deno";

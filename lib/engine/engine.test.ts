@@ -163,6 +163,40 @@ test("a reader that leaves early cancels its sequence", async () => {
   equal(toy.status().blocksFree, 64);
 });
 
+test("run() tells the same events as generate(), and resolves behind the last", async () => {
+  await using toy = createToyEngine().engine;
+  const { signal } = new AbortController();
+  const parts = { prompt: promptOf(20), maxTokens: 4 };
+  const read: string[] = [];
+  for await (const { kind } of toy.generate(spec(parts), { signal })) {
+    read.push(kind);
+  }
+  const told: string[] = [];
+  await toy.run(spec(parts), {
+    signal,
+    onEvent: ({ kind }) => told.push(kind),
+  });
+  deepEqual(told, read);
+  equal(told.at(-1), "finished");
+});
+
+test("what a reader of run() throws ends its own sequence only", async () => {
+  await using toy = createToyEngine().engine;
+  const { signal } = new AbortController();
+  const other = run(toy, { prompt: promptOf(20, 2), maxTokens: 30 });
+  let count = 0;
+  const broken = toy.run(spec({ prompt: promptOf(20), maxTokens: 30 }), {
+    signal,
+    onEvent() {
+      if (++count === 5) throw new Error("the reader broke");
+    },
+  });
+  await rejects(broken, { message: "the reader broke" });
+  equal((await other).ids.length, 30);
+  equal(count, 5);
+  await until(() => toy.status().running === 0);
+});
+
 test("a failed step ends its sequences; the engine goes on", async () => {
   let broken = true;
   await using toy = createToyEngine({

@@ -15,7 +15,7 @@ import {
   checkSequence,
   type SequenceLimits,
 } from "./check_sequence.ts";
-import type { EventQueue } from "../event_queue/event_queue.ts";
+import { EventQueue } from "../event_queue/event_queue.ts";
 import { Generation } from "./generation.ts";
 import { KvFetches } from "./kv_fetches.ts";
 import type { CudaDevice, KvType, NativeModel, StepOutput } from "./native.ts";
@@ -43,6 +43,7 @@ import type {
   KvFetcher,
   PrefillProgress,
   PrefillResult,
+  RunOptions,
   SequenceEvent,
   SequenceSpec,
   StepReport,
@@ -128,7 +129,7 @@ export class StepEngine implements Engine {
       blockBytes: this.#blockBytes,
       onWarning: options.onWarning,
     });
-    this.#loop = this.#run();
+    this.#loop = this.#runSteps();
   }
 
   status(): EngineStatus {
@@ -156,6 +157,13 @@ export class StepEngine implements Engine {
     return {
       [Symbol.asyncIterator]: () => this.#generate(spec, signal, fetchKv),
     };
+  }
+
+  run(
+    spec: SequenceSpec,
+    options: RunOptions,
+  ): Promise<void> {
+    return this.#run(spec, options).ended;
   }
 
   prefill(
@@ -219,19 +227,33 @@ export class StepEngine implements Engine {
     fetchKv: KvFetcher | undefined,
   ): EventQueue<SequenceEvent> {
     let cancel = () => {};
+    const events = new EventQueue<SequenceEvent>(() => cancel());
+    const { sequence, ended } = this.#run(spec, {
+      signal,
+      fetchKv,
+      onEvent: (event) => events.push(event),
+    });
+    if (sequence) cancel = () => this.#cancel(sequence);
+    ended.then(() => events.end(), (reason) => events.fail(reason));
+    return events;
+  }
+
+  #run(
+    spec: SequenceSpec,
+    { onEvent, ...options }: RunOptions,
+  ): { sequence: Sequence | undefined; ended: Promise<void> } {
     const owner = new Generation({
       contextLength: this.contextLength,
       now: this.#now,
-      onReturn: () => cancel(),
+      onEvent,
     });
     // The KV of the last token is never needed.
     const tokens = Math.min(
       spec.promptIds.length + spec.maxTokens - 1,
       this.contextLength,
     );
-    const sequence = this.#enter(spec, tokens, owner, { signal, fetchKv });
-    if (sequence) cancel = () => this.#cancel(sequence);
-    return owner.events;
+    const sequence = this.#enter(spec, tokens, owner, options);
+    return { sequence, ended: owner.ended };
   }
 
   /** Queues a sequence that will grow to `tokens`; a refusal goes to its owner. */
@@ -302,7 +324,7 @@ export class StepEngine implements Engine {
 
   // The loop
 
-  async #run(): Promise<void> {
+  async #runSteps(): Promise<void> {
     while (!this.#disposing) {
       this.#removeCancelled();
       this.#admit();

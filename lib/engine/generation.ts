@@ -1,53 +1,76 @@
-/** A `generate()` call: tokens of one sequence until it stops. */
-import { EventQueue } from "../event_queue/event_queue.ts";
+/** A `run()` call: tokens of one sequence until it stops. */
 import type { Sequence, SequenceOwner, StepFacts } from "./sequence.ts";
 import type { EngineToken, SequenceEvent } from "./types.ts";
 
 export interface GenerationOptions {
   readonly contextLength: number;
   readonly now: () => number;
-  /** The reader left before the end. */
-  readonly onReturn: () => void;
+  /** Foreign code: what it throws ends this sequence only. */
+  readonly onEvent: (event: SequenceEvent) => void;
 }
 
 export class Generation implements SequenceOwner {
-  readonly events: EventQueue<SequenceEvent>;
+  /** Resolves behind the last event. */
+  readonly ended: Promise<void>;
   readonly #contextLength: number;
   readonly #now: () => number;
+  readonly #onEvent: (event: SequenceEvent) => void;
+  readonly #resolve: () => void;
+  readonly #reject: (reason: unknown) => void;
   #started = false;
+  #isOver = false;
 
   constructor(options: GenerationOptions) {
-    this.events = new EventQueue(options.onReturn);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.ended = promise;
+    this.#resolve = resolve;
+    this.#reject = reject;
     this.#contextLength = options.contextLength;
     this.#now = options.now;
+    this.#onEvent = options.onEvent;
   }
 
   /** Tokens leave when they are chosen; KV stays here. */
   progressed(): void {}
 
   chosen(sequence: Sequence, token: EngineToken, step: StepFacts): boolean {
+    if (this.#isOver) return false;
+    try {
+      return this.#take(sequence, token, step);
+    } catch (reason) {
+      this.failed(reason);
+      return false;
+    }
+  }
+
+  failed(reason: unknown): void {
+    this.#isOver = true;
+    this.#reject(reason);
+  }
+
+  #take(
+    sequence: Sequence,
+    token: EngineToken,
+    { batchSize, stepUs }: StepFacts,
+  ): boolean {
     if (!this.#started) this.#start(sequence);
     if (sequence.sampler.isStop(token.id)) {
       this.#finish(sequence, "stop", token.id);
       return false;
     }
     sequence.addToken(token.id);
-    this.events.push({ kind: "tokens", tokens: [token], ...step });
+    this.#onEvent({ kind: "tokens", tokens: [token], batchSize, stepUs });
     const full = sequence.outputCount >= sequence.spec.maxTokens ||
       sequence.tokenCount >= this.#contextLength;
     if (full) this.#finish(sequence, "length", undefined);
     return !full;
   }
 
-  failed(reason: unknown): void {
-    this.events.fail(reason);
-  }
-
   #start(sequence: Sequence): void {
     this.#started = true;
     const { cachedTokens, transferredTokens, arrivedMs, givenCount } = sequence;
     const admittedMs = sequence.admittedMs ?? arrivedMs;
-    this.events.push({
+    this.#onEvent({
       kind: "started",
       cachedTokens,
       transferredTokens,
@@ -62,7 +85,8 @@ export class Generation implements SequenceOwner {
     reason: "stop" | "length",
     stopTokenId: number | undefined,
   ): void {
-    this.events.push({ kind: "finished", reason, stopTokenId, preemptions });
-    this.events.end();
+    this.#onEvent({ kind: "finished", reason, stopTokenId, preemptions });
+    this.#isOver = true;
+    this.#resolve();
   }
 }

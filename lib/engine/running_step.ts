@@ -30,6 +30,8 @@ export function startStep(
   };
 }
 
+const noneAsked: EngineToken["top"] = [];
+
 /** What out row `outRow` chose for its sequence. */
 export function readToken(
   output: StepOutput,
@@ -37,7 +39,9 @@ export function readToken(
   { spec: { sampling: { topLogprobs } } }: Sequence,
 ): EngineToken {
   const id = output.tokens[outRow];
-  if (topLogprobs === undefined) return { id, logprob: undefined, top: [] };
+  if (topLogprobs === undefined) {
+    return { id, logprob: undefined, top: noneAsked };
+  }
   const top: { id: number; logprob: number }[] = [];
   const begin = outRow * topLogprobsMax;
   for (let i = begin; i < begin + topLogprobs && output.topIds[i] >= 0; i++) {

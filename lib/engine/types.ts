@@ -165,6 +165,13 @@ export interface Engine extends AsyncDisposable {
     options: { signal: AbortSignal; fetchKv?: KvFetcher },
   ): AsyncIterable<SequenceEvent>;
   /**
+   * The same without a queue: events are told as they happen, and the promise resolves
+   * behind the last one. A promise per token and sequence is what a crowded step would
+   * otherwise spend most of its time between steps on. What `onEvent` throws ends the
+   * sequence.
+   */
+  run(spec: SequenceSpec, options: RunOptions): Promise<void>;
+  /**
    * Runs a prompt and chooses the first token. `onBlocks` is told as blocks
    * fill, so that they can leave while the next chunk is computed; it must copy
    * or send the bytes before it returns or resolves.
@@ -193,6 +200,12 @@ export interface Engine extends AsyncDisposable {
   ): Disposable;
   /** Hashes of all full blocks held now. */
   cachedHashes(): readonly string[];
+}
+
+export interface RunOptions {
+  readonly signal: AbortSignal;
+  readonly fetchKv?: KvFetcher;
+  readonly onEvent: (event: SequenceEvent) => void;
 }
 
 export interface PrefillProgress {

@@ -40,6 +40,8 @@ export function connect<C extends Client>(
     "grpc.max_receive_message_length": receiveBytesMax,
     "grpc.keepalive_time_ms": 10_000,
     "grpc.keepalive_timeout_ms": 10_000,
+    // Statistics of every call that nobody can ask for.
+    "grpc.enable_channelz": 0,
     // A restarted worker is back within a second or so; the default of two
     // minutes between attempts would keep it unused.
     "grpc.initial_reconnect_backoff_ms": 100,

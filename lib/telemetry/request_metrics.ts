@@ -1,4 +1,4 @@
-import type { Counter, Gauge, Histogram } from "prom-client";
+import type { Counter, Gauge } from "prom-client";
 import {
   firstTokenBuckets,
   requestBuckets,
@@ -8,7 +8,6 @@ import {
 import {
   counter,
   gauge,
-  histogram,
   type NameAndHelp,
   perModel,
   type Registry,
@@ -27,21 +26,21 @@ export interface ModelRequestMetrics {
   readonly waiting: Gauge.Internal<string>;
   readonly promptTokens: Counter.Internal;
   readonly generationTokens: Counter.Internal;
-  readonly requestPromptTokens: Histogram.Internal<string>;
-  readonly requestGenerationTokens: Histogram.Internal<string>;
+  readonly requestPromptTokens: WeightedSeries;
+  readonly requestGenerationTokens: WeightedSeries;
   /** All times in seconds. */
-  readonly timeToFirstToken: Histogram.Internal<string>;
+  readonly timeToFirstToken: WeightedSeries;
   /** Of each token: those of one message share the time since the one before. */
   readonly interTokenLatency: WeightedSeries;
-  readonly e2eLatency: Histogram.Internal<string>;
-  readonly queueTime: Histogram.Internal<string>;
-  readonly prefillTime: Histogram.Internal<string>;
-  readonly decodeTime: Histogram.Internal<string>;
-  readonly inferenceTime: Histogram.Internal<string>;
+  readonly e2eLatency: WeightedSeries;
+  readonly queueTime: WeightedSeries;
+  readonly prefillTime: WeightedSeries;
+  readonly decodeTime: WeightedSeries;
+  readonly inferenceTime: WeightedSeries;
   /** Of each sequence, what it may generate. */
-  readonly maxTokens: Histogram.Internal<string>;
+  readonly maxTokens: WeightedSeries;
   /** Of each prompt, the answers asked for. */
-  readonly answerCount: Histogram.Internal<string>;
+  readonly answerCount: WeightedSeries;
   /** "stop", "length", "abort", "tool_calls", … */
   succeeded(finishedReason: string): void;
   /** A gRPC code's name, such as "unavailable". */
@@ -51,8 +50,8 @@ export interface ModelRequestMetrics {
 /** Registers the router's metrics, named as users of vLLM know them. */
 export function createRequestMetrics(registry: Registry): RequestMetrics {
   const labelNames = ["model_name"];
-  const time = (name: NameAndHelp, buckets: number[]) =>
-    histogram(registry, name, { labelNames, buckets });
+  const histogram = (name: NameAndHelp, buckets: number[]) =>
+    weightedHistogram(registry, name, { labelName: "model_name", buckets });
 
   const running = gauge(registry, [
     "num_requests_running",
@@ -70,47 +69,47 @@ export function createRequestMetrics(registry: Registry): RequestMetrics {
     "generation_tokens_total",
     "Tokens generated",
   ], { labelNames });
-  const requestPromptTokens = time([
+  const requestPromptTokens = histogram([
     "request_prompt_tokens",
     "Prompt tokens of a request",
   ], tokenCountBuckets);
-  const requestGenerationTokens = time([
+  const requestGenerationTokens = histogram([
     "request_generation_tokens",
     "Tokens generated for a request",
   ], tokenCountBuckets);
-  const timeToFirstToken = time([
+  const timeToFirstToken = histogram([
     "time_to_first_token_seconds",
     "Seconds from the arrival of a request to its first token",
   ], firstTokenBuckets);
-  const interTokenLatency = weightedHistogram(registry, [
+  const interTokenLatency = histogram([
     "inter_token_latency_seconds",
     "Seconds between two tokens of a request",
-  ], { labelName: "model_name", buckets: tokenBuckets });
-  const e2eLatency = time([
+  ], tokenBuckets);
+  const e2eLatency = histogram([
     "e2e_request_latency_seconds",
     "Seconds from the arrival of a request to its last token",
   ], requestBuckets);
-  const queueTime = time([
+  const queueTime = histogram([
     "request_queue_time_seconds",
     "Seconds a request waited before a worker took it",
   ], requestBuckets);
-  const prefillTime = time([
+  const prefillTime = histogram([
     "request_prefill_time_seconds",
     "Seconds from a worker taking a request to its first token",
   ], requestBuckets);
-  const decodeTime = time([
+  const decodeTime = histogram([
     "request_decode_time_seconds",
     "Seconds from the first token of a request to its last",
   ], requestBuckets);
-  const inferenceTime = time([
+  const inferenceTime = histogram([
     "request_inference_time_seconds",
     "Seconds from a worker taking a request to its last token",
   ], requestBuckets);
-  const maxTokens = time([
+  const maxTokens = histogram([
     "request_params_max_tokens",
     "Tokens that a request may generate",
   ], tokenCountBuckets);
-  const answerCount = time([
+  const answerCount = histogram([
     "request_params_n",
     "Answers asked for to one prompt",
   ], [1, 2, 5, 10, 20]);

@@ -1,12 +1,13 @@
-import type { Counter, Gauge, Histogram } from "prom-client";
+import type { Counter, Gauge } from "prom-client";
 import { tokenBuckets } from "./buckets.ts";
 import {
   counter,
   gauge,
-  histogram,
   perModel,
   type Registry,
+  weightedHistogram,
 } from "./registry.ts";
+import type { WeightedSeries } from "./weighted_histogram.ts";
 
 /** What a prefill or decode worker sees of each model it has loaded. */
 export interface WorkerMetrics {
@@ -30,8 +31,8 @@ export interface ModelWorkerMetrics {
   readonly generationTokens: Counter.Internal;
   readonly preemptions: Counter.Internal;
   /** Seconds. */
-  readonly stepTime: Histogram.Internal<string>;
-  readonly batchTokens: Histogram.Internal<string>;
+  readonly stepTime: WeightedSeries;
+  readonly batchTokens: WeightedSeries;
 }
 
 /** Registers a worker's metrics, named as users of vLLM know them. */
@@ -77,14 +78,14 @@ export function createWorkerMetrics(registry: Registry): WorkerMetrics {
     "num_preemptions_total",
     "Sequences that gave up their KV blocks for others",
   ], { labelNames });
-  const stepTime = histogram(registry, [
+  const stepTime = weightedHistogram(registry, [
     "step_time_seconds",
     "Seconds of one engine step that chose tokens",
-  ], { labelNames, buckets: tokenBuckets });
-  const batchTokens = histogram(registry, [
+  ], { labelName: "model_name", buckets: tokenBuckets });
+  const batchTokens = weightedHistogram(registry, [
     "iteration_tokens_total",
     "Tokens computed in one engine step",
-  ], { labelNames, buckets: batchTokenBuckets });
+  ], { labelName: "model_name", buckets: batchTokenBuckets });
 
   const all = {
     running,

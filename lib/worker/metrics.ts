@@ -159,15 +159,24 @@ function sequenceMetrics(
 ): Pick<ModelObserver, "sequenceEvent"> {
   // Each sequence of a step reports it; shares that add up to one make one observation.
   let stepShare = 0;
+  let tokenCount = 0;
+  const countTokens = () => {
+    own.generationTokens.inc(tokenCount);
+    tokenCount = 0;
+  };
   return {
     sequenceEvent(event: SequenceEvent) {
       switch (event.kind) {
         case "tokens":
-          own.generationTokens.inc(event.tokens.length);
+          tokenCount += event.tokens.length;
           stepShare += 1 / event.batchSize;
           if (stepShare < 1) return;
           stepShare -= 1;
+          countTokens();
           own.stepTime.observe(event.stepUs / 1e6);
+          return;
+        case "finished":
+          countTokens();
           return;
         case "started":
           own.prefixCacheQueries.inc(

@@ -10,24 +10,25 @@ afterEach(() => void vi.useRealTimers());
 function setUp(options = { everyMs: 20, batchMin: 16 }) {
   const pacer = new Pacer(options);
   const sent: string[] = [];
+  const slowTold: string[] = [];
   let slow: Promise<void> | undefined;
-  const sequence = (name: string) =>
-    new PacedEvents(
-      {
-        write({ event }: DecodeEvent) {
-          const what = event?.$case === "tokens"
-            ? event.value.tokens.map(({ id }) => id).join("+")
-            : event?.$case;
-          sent.push(`${name}:${what}`);
-          return slow;
-        },
-        pending: 0,
+  const sequence = (name: string) => {
+    const sink = {
+      write({ event }: DecodeEvent) {
+        const what = event?.$case === "tokens"
+          ? event.value.tokens.map(({ id }) => id).join("+")
+          : event?.$case;
+        sent.push(`${name}:${what}`);
+        return slow;
       },
-      pacer,
-      () => 0,
-    );
+      pending: 0,
+    };
+    const onSlow = () => slowTold.push(name);
+    return new PacedEvents({ sink, pacer, transferredBytes: () => 0, onSlow });
+  };
   return {
     sent,
+    slowTold,
     sequence,
     setSlow: (to: Promise<void> | undefined) => slow = to,
   };
@@ -80,9 +81,9 @@ test("an end, and a step of few, take along what waits", () => {
   for (const each of [a, b]) each.write(tokens(2, 64));
   a.write(finished);
   b.write(tokens(3, 2));
-  deepEqual(sent.slice(2), ["a:2", "a:finished", "b:2", "b:3"]);
+  deepEqual(sent.slice(2), ["a:2", "a:finished", "b:2+3"]);
   vi.advanceTimersByTime(100);
-  equal(sent.length, 6);
+  equal(sent.length, 5);
 });
 
 test("tokens of a step slower than the wait leave at once", () => {
@@ -101,21 +102,45 @@ test("a sequence that was cut sends nothing more", () => {
   deepEqual(sent, ["a:1"]);
 });
 
-test("a slow reader is told of, also when its tokens left by the timer", async () => {
-  const { sequence, setSlow } = setUp();
+test("what a slow reader has not taken waits, tokens with tokens, and it is told of", async () => {
+  const { sent, slowTold, sequence, setSlow } = setUp();
   const { promise, resolve } = Promise.withResolvers<void>();
   const a = sequence("a");
-  equal(a.write(tokens(1, 64)), undefined);
-  equal(a.write(tokens(2, 64)), undefined);
+  a.write(tokens(1, 64));
+  a.write(tokens(2, 64));
   setSlow(promise);
   vi.advanceTimersByTime(20);
+  deepEqual(sent, ["a:1", "a:2"]);
+  deepEqual(slowTold, ["a"]);
   setSlow(undefined);
-  equal(a.write(tokens(3, 64)), promise);
+  a.write(tokens(3, 64));
+  vi.advanceTimersByTime(20);
+  a.write(tokens(4, 1));
+  a.write(finished);
+  equal(sent.length, 2);
   resolve();
-  await promise;
+  await a.read();
+  deepEqual(sent.slice(2), ["a:3+4", "a:finished"]);
+  deepEqual(slowTold, ["a"]);
+});
+
+test("a reader that falls behind again is waited for again", async () => {
+  const { sent, slowTold, sequence, setSlow } = setUp();
+  const waits = [1, 2].map(() => Promise.withResolvers<void>());
+  const a = sequence("a");
+  setSlow(waits[0].promise);
+  a.write(tokens(1, 1));
+  a.write(tokens(2, 1));
+  setSlow(waits[1].promise);
+  waits[0].resolve();
+  await vi.waitFor(() => deepEqual(sent, ["a:1", "a:2"]));
+  let isRead = false;
+  const read = a.read().then(() => isRead = true);
   await Promise.resolve();
-  await Promise.resolve();
-  equal(a.write(tokens(4, 64)), undefined);
+  equal(isRead, false);
+  waits[1].resolve();
+  await read;
+  deepEqual(slowTold, ["a", "a"]);
 });
 
 test("0 ms turns it off", () => {

@@ -62,66 +62,83 @@ type StepFacts = Pick<TokensEvent, "batchSize" | "stepUs">;
 
 type TokensEvent = Extract<SequenceEvent, { kind: "tokens" }>;
 
-/** The events of one sequence on their way to its sink; what waits at its end is dropped. */
+export interface PacedEventsOptions {
+  readonly sink: RpcSink<DecodeEvent>;
+  readonly pacer: Pacer;
+  readonly transferredBytes: () => number;
+  /** Told each time that the reader falls behind, with what resolves when it has read. */
+  readonly onSlow: (reading: Promise<void>) => void;
+}
+
+/**
+ * The events of one sequence on their way to its sink. While the reader is behind they
+ * wait here, tokens with tokens; what waits at the end is dropped.
+ */
 export class PacedEvents implements Disposable {
-  readonly #sink: RpcSink<DecodeEvent>;
-  readonly #pacer: Pacer;
-  readonly #transferredBytes: () => number;
-  #tokens: EngineToken[] = [];
-  #last: TokensEvent | undefined;
+  readonly #options: PacedEventsOptions;
+  #waiting: WaitingEvent[] = [];
   #isFirst = true;
   /** Set while the reader is behind. */
   #slow: Promise<void> | undefined;
 
-  constructor(
-    sink: RpcSink<DecodeEvent>,
-    pacer: Pacer,
-    transferredBytes: () => number,
-  ) {
-    this.#sink = sink;
-    this.#pacer = pacer;
-    this.#transferredBytes = transferredBytes;
+  constructor(options: PacedEventsOptions) {
+    this.#options = options;
   }
 
-  /** As `RpcSink.write()`. */
-  write(event: SequenceEvent): Promise<void> | undefined {
-    const waits = event.kind === "tokens" && !this.#isFirst &&
-      this.#pacer.waits(event);
-    if (!waits) {
-      this.flush();
-      if (event.kind === "tokens") this.#isFirst = false;
-      return this.#send(event);
+  write(event: SequenceEvent): void {
+    this.#append(event);
+    const { pacer } = this.#options;
+    if (event.kind === "tokens" && !this.#isFirst && pacer.waits(event)) {
+      pacer.hold(this);
+      return;
     }
-    this.#tokens.push(...event.tokens);
-    this.#last = event;
-    this.#pacer.hold(this);
-    return this.#slow;
+    if (event.kind === "tokens") this.#isFirst = false;
+    pacer.forget(this);
+    this.flush();
   }
 
   flush(): void {
-    const last = this.#last;
-    if (last === undefined) return;
-    const tokens = this.#tokens;
-    this.#tokens = [];
-    this.#last = undefined;
-    this.#pacer.forget(this);
-    void this.#send({ ...last, tokens });
+    if (this.#slow !== undefined) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const event of waiting) this.#send(event);
   }
 
-  #send(event: SequenceEvent): Promise<void> | undefined {
-    const slow = this.#sink.write(
-      toDecodeEvent(event, this.#transferredBytes()),
-    );
-    if (slow !== undefined) {
-      this.#slow = slow;
-      void slow.finally(() => {
-        if (this.#slow === slow) this.#slow = undefined;
-      });
+  /** Resolves when the reader has what was written. */
+  async read(): Promise<void> {
+    while (this.#slow !== undefined) await this.#slow;
+  }
+
+  #append(event: SequenceEvent): void {
+    if (event.kind !== "tokens") {
+      this.#waiting.push(event);
+      return;
     }
-    return this.#slow;
+    const last = this.#waiting.at(-1);
+    if (last?.kind === "tokens") {
+      last.tokens.push(...event.tokens);
+      last.batchSize = event.batchSize;
+      last.stepUs = event.stepUs;
+    } else this.#waiting.push({ ...event, tokens: [...event.tokens] });
+  }
+
+  #send(event: SequenceEvent): void {
+    const { sink, transferredBytes, onSlow } = this.#options;
+    const reading = sink.write(toDecodeEvent(event, transferredBytes()));
+    if (reading === undefined || this.#slow !== undefined) return;
+    this.#slow = reading.then(() => {
+      this.#slow = undefined;
+      this.flush();
+    });
+    onSlow(this.#slow);
   }
 
   [Symbol.dispose](): void {
-    this.#pacer.forget(this);
+    this.#options.pacer.forget(this);
+    this.#waiting = [];
   }
 }
+
+type WaitingEvent =
+  | Exclude<SequenceEvent, TokensEvent>
+  | (Omit<TokensEvent, "tokens"> & { tokens: EngineToken[] });

@@ -21,7 +21,7 @@ export class SequenceTrace implements Disposable {
     this.#tracer = tracer;
     this.#isRecording = open.span.isRecording();
     // The router's span holds every token; here a sample says how the worker saw it.
-    this.#steps = createStepEvents(open.span, { eventsMax: 16 });
+    this.#steps = createStepEvents(open.span, { eventsMax: 8 });
   }
 
   add(event: SequenceEvent): void {

@@ -7,7 +7,6 @@ import {
 } from "../../proto/gen/quetzal/v1/decode.ts";
 import { linkMethod, type SequenceHandler } from "../../lib/decode_link/mod.ts";
 import type { SequenceSpec } from "../../lib/engine/types.ts";
-import { Code, MeshError } from "../../lib/errors/mesh_error.ts";
 import {
   type CallContext,
   type RpcService,
@@ -38,8 +37,8 @@ import {
   type TransferCount,
 } from "./kv_fetch.ts";
 import { PacedEvents, Pacer } from "./paced_events.ts";
+import { ReaderWatch } from "./reader_watch.ts";
 import { SequenceTrace } from "./sequence_trace.ts";
-import { settlesWithin } from "./settles_within.ts";
 
 export interface DecodeParts extends KvFetchParts {
   readonly models: ServedModels;
@@ -90,45 +89,27 @@ async function generate(
   const observer = parts.observer.forModel(model.name);
   try {
     const count: TransferCount = { bytes: 0 };
-    using paced = new PacedEvents(
+    using reader = new ReaderWatch(admitted.signal, parts.slowReaderMs);
+    using paced = new PacedEvents({
       sink,
-      parts.pacer ?? unpaced,
-      () => count.bytes,
-    );
-    const events = model.engine.generate(spec, {
-      signal: admitted.signal,
-      fetchKv: kvFetcherOf(parts, { request, model, parent: open, count }),
+      pacer: parts.pacer ?? unpaced,
+      transferredBytes: () => count.bytes,
+      onSlow: (reading) => reader.watch(reading),
     });
-    for await (const event of events) {
-      sequenceTrace.add(event);
-      observer.sequenceEvent(event);
-      const slow = paced.write(event);
-      if (slow !== undefined) {
-        await waitForReader(slow, parts.slowReaderMs, admitted.signal);
-      }
-    }
+    await model.engine.run(spec, {
+      signal: reader.signal,
+      fetchKv: kvFetcherOf(parts, { request, model, parent: open, count }),
+      onEvent(event) {
+        sequenceTrace.add(event);
+        observer.sequenceEvent(event);
+        paced.write(event);
+      },
+    });
+    await reader.orGone(paced.read());
   } catch (reason) {
     open.fail(reason);
     throw reason;
   }
-}
-
-/**
- * While the reader is slow the sequence goes on inside the engine, where its events
- * are bounded by max_tokens; a reader that stands still would hold KV blocks for
- * nothing, so it loses them after a while.
- */
-async function waitForReader(
-  slow: Promise<void>,
-  slowReaderMs: number,
-  signal: AbortSignal,
-): Promise<void> {
-  if (await settlesWithin(slow, slowReaderMs, signal)) return;
-  signal.throwIfAborted();
-  throw new MeshError(
-    Code.resourceExhausted,
-    `Cannot go on with the sequence: its reader took nothing for ${slowReaderMs} ms`,
-  );
 }
 
 function toSpec(request: DecodeRequest, model: ServedModel): SequenceSpec {

@@ -52,21 +52,24 @@ const note = (line: string) => console.error(line);
 
 note("measuring tracing off and on, in turn ...");
 const rounds = Number(values.rounds);
+/** A token costs this model so little that nothing weighs more beside it. */
+const demo = {
+  name: "quetzal-demo",
+  streams: 16,
+  promptTokens: 64,
+  maxTokens: 64,
+  settleMs: 500,
+  countMs: 800,
+  rounds,
+  warmUpMs: 15_000,
+};
 const tracing = {
-  /** A token costs this model so little that nothing weighs more beside it. */
-  demo: await measureTracing({
-    name: "quetzal-demo",
-    streams: 16,
-    promptTokens: 64,
-    maxTokens: 64,
-    settleMs: 500,
-    countMs: 800,
-    rounds,
-    warmUpMs: 15_000,
-  }),
+  demo: await measureTracing({ ...demo, captureContent: false }),
+  "demo+content": await measureTracing({ ...demo, captureContent: true }),
   /** A small model as people use them: 1B weights, Q4_0. */
   "1b": await measureTracing({
     name: "1b",
+    captureContent: false,
     models: `1b=${cachedRandomModel({ shape: "1b", type: "Q4_0" })}`,
     streams: 8,
     promptTokens: 16,
@@ -282,6 +285,7 @@ function table(): string {
 | spans lost | ${result.spans_lost} | 0 |
 | bytes per stored span | ${n(result.store_bytes_per_span)} | |
 ${tracingRows("demo", "demo model")}
+${tracingRows("demo+content", "demo model, content captured")}
 ${tracingRows("1b", "1B shape, Q4_0")}
 
 With ${result.store_spans} spans in ${result.store_traces} traces, in ms:

@@ -47,6 +47,8 @@ export interface TracedLoad {
   readonly name: string;
   /** QUETZAL_MODELS; the demo model unless set. */
   readonly models?: string;
+  /** Prompts and answers enter the spans. */
+  readonly captureContent: boolean;
   readonly streams: number;
   readonly promptTokens: number;
   readonly maxTokens: number;
@@ -62,8 +64,9 @@ export interface TracedLoad {
  * Asks the same processes with and without tracing: two meshes differ, by where their
  * memory lies and what their compilers made of them, by more than tracing costs. Clients
  * ask on and on, and every second or so their new requests change sides, so that a machine
- * that gets slower does it to all. With tracing, every span and all texts go to a dashboard
- * on this machine, which runs as `task up` starts it and whose own time does not count.
+ * that gets slower does it to all. With tracing, every span goes to a dashboard on this
+ * machine, which runs as `task up` starts it; it takes its share of the cores, and its own
+ * processor time does not count.
  */
 export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
   await using mesh = await startMesh({
@@ -72,7 +75,7 @@ export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
     env: {
       QUETZAL_RUNNING_MAX: "32",
       QUETZAL_LOG_LEVEL: "warn",
-      QUETZAL_CAPTURE_CONTENT: "true",
+      QUETZAL_CAPTURE_CONTENT: `${load.captureContent}`,
       // Spans leave while their side is counted, not with the next one.
       OTEL_BSP_SCHEDULE_DELAY: "100",
     },

@@ -17,6 +17,7 @@ import type {
   KvFetcher,
   PrefillProgress,
   PrefillResult,
+  RunOptions,
   SequenceEvent,
   SequenceSpec,
 } from "../../engine/types.ts";
@@ -139,6 +140,13 @@ export class FakeEngine implements Engine {
     } finally {
       this.running--;
     }
+  }
+
+  async run(
+    spec: SequenceSpec,
+    { onEvent, ...options }: RunOptions,
+  ): Promise<void> {
+    for await (const event of this.generate(spec, options)) onEvent(event);
   }
 
   async prefill(

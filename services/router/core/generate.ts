@@ -235,8 +235,10 @@ class Sequence {
   #takeTokens(step: DecodeTokens): Promise<boolean> | boolean {
     const { tokens } = step;
     for (const token of tokens) this.#emitted.push(token.id);
-    this.#options.trace.tokens(step);
-    this.#output.push(tokens, this.#delta);
+    const { trace } = this.#options;
+    const texts: string[] | undefined = trace.wantsText ? [] : undefined;
+    this.#output.push(tokens, this.#delta, texts);
+    trace.tokens(step, texts);
     const stopped = this.#output.stopped !== undefined;
     if (stopped) this.#reason = "stop";
     const wait = this.#flush();

@@ -52,15 +52,17 @@ export class GenerationTrace {
       attributes: requestAttributes(request),
       parent,
     });
-    const captures = captureContent && this.#open.span.isRecording();
     this.#tokens = new TokenTrace(
-      captures
-        ? request.model.tokenizer.stream({ special: request.showSpecial })
-        : undefined,
+      captureContent && this.#open.span.isRecording(),
     );
     metrics.promptTokens.inc(request.promptIds.length);
     metrics.requestPromptTokens.observe(request.promptIds.length);
     metrics.maxTokens.observe(request.maxTokens);
+  }
+
+  /** `tokens()` wants to know what they say. */
+  get wantsText(): boolean {
+    return this.#tokens.wantsText;
   }
 
   get tokenCount(): number {
@@ -100,10 +102,10 @@ export class GenerationTrace {
     return { ...open, end, [Symbol.dispose]: end };
   }
 
-  /** The tokens of one step have arrived. */
-  tokens(step: DecodeTokens): void {
+  /** The tokens of one step have arrived; `texts` as `wantsText` says. */
+  tokens(step: DecodeTokens, texts: string[] | undefined): void {
     const count = step.tokens.length;
-    this.#tokens.add(step);
+    this.#tokens.add(step, texts);
     const nowMs = performance.now();
     if (this.#firstTokenMs === undefined) this.#firstToken(nowMs);
     else {

@@ -160,3 +160,14 @@ test("a character that never completes comes out as U+FFFD at the end", () => {
       : delta.text === "世",
   );
 });
+
+test("each token's own text is told, behind a stop string too", () => {
+  const pieces = ["a", "b", "STOP", "c", "d"];
+  const output = new OutputText<Token>(streamOf(pieces), { stop: ["STOP"] });
+  const delta: OutputDelta<Token> = { text: "", tokens: [] };
+  const told: string[] = [];
+  output.push(pieces.map((_, id) => ({ id })), delta, told);
+  deepEqual(told, pieces);
+  equal(delta.text, "ab");
+  equal(output.tokenCount, 3);
+});

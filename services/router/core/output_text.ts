@@ -55,12 +55,22 @@ export class OutputText<T extends { readonly id: number }> {
     return this.#stopped;
   }
 
-  /** Takes tokens until a stop string is complete; adds what became final to `delta`. */
-  push(tokens: readonly T[], delta: OutputDelta<T>): void {
+  /**
+   * Takes tokens until a stop string is complete; adds what became final to `delta`, and to
+   * `pieces`, where given, what each token says, those behind the stop string included.
+   */
+  push(
+    tokens: readonly T[],
+    delta: OutputDelta<T>,
+    pieces?: string[],
+  ): void {
     for (const token of tokens) {
-      if (this.#stopped !== undefined) return;
-      this.#tokenCount++;
+      const isBehind = this.#stopped !== undefined;
+      if (isBehind && pieces === undefined) return;
       const piece = this.#stream.push(token.id);
+      pieces?.push(piece);
+      if (isBehind) continue;
+      this.#tokenCount++;
       if (this.#scanner === undefined) {
         delta.tokens.push({ token, offset: this.#releasedCount });
         delta.text += piece;

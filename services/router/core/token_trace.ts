@@ -5,7 +5,6 @@ import {
   provenanceLetters,
   type TokenColumns,
 } from "../../../lib/telemetry/mod.ts";
-import type { TokenStream } from "../../../lib/tokenizer/types.ts";
 import type { DecodeTokens } from "../../../proto/gen/quetzal/v1/decode.ts";
 
 /** Longer answers are cut in the trace, not for the client. */
@@ -16,13 +15,13 @@ const textLengthMax = 65_536;
  * may be captured, what it says. Across the workers that the sequence ran on.
  */
 export class TokenTrace {
-  /** Detokenizes once more: the client's text waits for stop strings, a trace shows each token. */
-  readonly #stream: TokenStream | undefined;
+  /** Content may be captured: `add` wants to know what the tokens say. */
+  readonly wantsText: boolean;
   #columns: TokenColumns | undefined;
   #text = "";
 
-  constructor(stream: TokenStream | undefined) {
-    this.#stream = stream;
+  constructor(wantsText: boolean) {
+    this.wantsText = wantsText;
   }
 
   /** The tokens that follow belong to this decode call. */
@@ -30,13 +29,20 @@ export class TokenTrace {
     this.#columns = span.isRecording() ? createTokenColumns(span) : undefined;
   }
 
-  add({ tokens, batchSize, stepUs }: DecodeTokens): void {
+  /** @param texts What each token says, where that is wanted. */
+  add({ tokens, batchSize, stepUs }: DecodeTokens, texts?: string[]): void {
     if (this.#columns === undefined) return;
     let provenance = "";
     for (const token of tokens) {
       provenance += provenanceLetters[token.provenance - 1] ?? "?";
     }
-    this.#columns.add({ provenance, batchSize, stepUs, ...this.#said(tokens) });
+    if (texts === undefined) {
+      this.#columns.add({ provenance, batchSize, stepUs });
+      return;
+    }
+    const ids = tokens.map(({ id }) => id);
+    this.#columns.add({ provenance, batchSize, stepUs, ids, texts });
+    if (this.#text.length < textLengthMax) this.#text += texts.join("");
   }
 
   /** Before the call's span ends. */
@@ -48,19 +54,8 @@ export class TokenTrace {
   /** The answer, for the sequence's span; empty unless content is captured. */
   output(): Attributes {
     return contentAttributes({
-      captureContent: this.#stream !== undefined,
+      captureContent: this.wantsText,
       output: this.#text.slice(0, textLengthMax),
     });
-  }
-
-  #said(
-    tokens: DecodeTokens["tokens"],
-  ): { ids: number[]; texts: string[] } | undefined {
-    if (this.#stream === undefined) return undefined;
-    const stream = this.#stream;
-    const ids = tokens.map(({ id }) => id);
-    const texts = ids.map((id) => stream.push(id));
-    if (this.#text.length < textLengthMax) this.#text += texts.join("");
-    return { ids, texts };
   }
 }
