@@ -249,6 +249,10 @@ inline vi dotQuad(vi acc, const vb* w, const int8_t* x, int64_t stride) {
 /// sixteen dims.
 constexpr int runsTogether = 1, partsTogether = 1;
 
+/// How far ahead of the products a packed weight is asked for: each takes so many
+/// instructions here that too little of what follows is under way by itself.
+constexpr int64_t aheadBytes = 1024;
+
 /// Rows per tile of the matmuls: what the registers hold.
 constexpr int tileRows = 4, floatTileRows = 4;
 

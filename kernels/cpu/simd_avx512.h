@@ -183,6 +183,9 @@ inline vi dotQuad(vi acc, const vb* w, const int8_t* x, int64_t stride) {
 /// What attention sums for four queries at once: see attention.inc.
 constexpr int runsTogether = 4, partsTogether = 4;
 
+/// How far ahead of the products a packed weight is asked for: the processor does it itself.
+constexpr int64_t aheadBytes = 0;
+
 /// Rows per tile of the matmuls: what the registers hold, or a tile of AMX.
 #if defined(QUETZAL_AMX_TABLE)
 constexpr int tileRows = 16, floatTileRows = 8;

@@ -311,6 +311,10 @@ function tracingRows(key: keyof typeof tracing, model: string): string {
     likely(cost.cpu_ratio)
   } | |
 | … without, again, ratio to without | ${likely(cost.cpu_control_ratio)} | 1 |
+| … what it adds beside the engine's threads, as a share of all | ${
+    likely(cost.added_share)
+  } | ≤ 0.02 |
+| … without, again | ${likely(cost.control_added_share)} | 0 |
 | … processor time per token without, with, without, µs | ${
     [off, on, control].map(({ p50 }) => p50.toFixed(1)).join(", ")
   } | |`;

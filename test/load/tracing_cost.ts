@@ -5,7 +5,7 @@ import type { StoreState } from "../../services/dashboard/api_types.ts";
 import { type Mesh, startMesh } from "../mesh/start_mesh.ts";
 import type { Generator } from "./generator.ts";
 import { meshGenerator } from "./mesh_generator.ts";
-import { cpuSeconds } from "./process_figures.ts";
+import { threadSeconds } from "./process_figures.ts";
 import { interval95, type Spread, spread } from "./sample.ts";
 import { freshPrompt } from "./timing.ts";
 
@@ -39,6 +39,11 @@ export interface TracingCost {
   /** Of that, on to off and control to off. */
   readonly cpu_ratio: Ratio;
   readonly cpu_control_ratio: Ratio;
+  /** Of the same without the engine's own threads, which tracing does not touch. */
+  readonly path_us_per_token: PerSide<Spread>;
+  /** What tracing adds there, and what control does, as a share of all processor time without. */
+  readonly added_share: Ratio;
+  readonly control_added_share: Ratio;
   readonly spans: number;
 }
 
@@ -95,6 +100,7 @@ export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
   const { received }: StoreState = await answer.json();
   const rate = ({ rate }: Measured) => rate;
   const cpuUs = ({ cpuUs }: Measured) => cpuUs;
+  const pathUs = ({ pathUs }: Measured) => pathUs;
   return {
     tokens_per_s: spreads(measured, rate),
     ratio: ratio(measured.on, measured.off, rate),
@@ -102,6 +108,9 @@ export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
     cpu_us_per_token: spreads(measured, cpuUs),
     cpu_ratio: ratio(measured.on, measured.off, cpuUs),
     cpu_control_ratio: ratio(measured.control, measured.off, cpuUs),
+    path_us_per_token: spreads(measured, pathUs),
+    added_share: addedShare(measured.on, measured.off),
+    control_added_share: addedShare(measured.control, measured.off),
     spans: received.spans,
   };
 }
@@ -111,6 +120,7 @@ interface Measured {
   readonly rate: number;
   /** Per token. */
   readonly cpuUs: number;
+  readonly pathUs: number;
 }
 
 async function measure(
@@ -120,17 +130,28 @@ async function measure(
   { settleMs, countMs }: TracedLoad,
 ): Promise<Measured> {
   const path = mesh.processes.filter(({ role }) => role !== "dashboard");
-  const used = () => path.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0);
+  const used = () => {
+    let cpuS = 0, pathS = 0;
+    for (const { pid } of path) {
+      for (const [thread, seconds] of threadSeconds(pid)) {
+        cpuS += seconds;
+        if (!thread.startsWith("quetzal-")) pathS += seconds;
+      }
+    }
+    return { cpuS, pathS };
+  };
   clients.isTraced = side === "on";
   await delay(settleMs);
-  const before = { tokens: clients.tokens, cpuS: used() };
+  const before = { tokens: clients.tokens, ...used() };
   const startMs = performance.now();
   await delay(countMs);
   const tokens = clients.tokens - before.tokens;
   const seconds = (performance.now() - startMs) / 1_000;
+  const { cpuS, pathS } = used();
   return {
     rate: tokens / seconds,
-    cpuUs: (used() - before.cpuS) / tokens * 1e6,
+    cpuUs: (cpuS - before.cpuS) / tokens * 1e6,
+    pathUs: (pathS - before.pathS) / tokens * 1e6,
   };
 }
 
@@ -199,5 +220,15 @@ function ratio(
   of: (each: Measured) => number,
 ): Ratio {
   const values = top.map((each, i) => of(each) / of(bottom[i]));
+  return { ...spread(values), interval: interval95(values) };
+}
+
+function addedShare(
+  top: readonly Measured[],
+  bottom: readonly Measured[],
+): Ratio {
+  const values = top.map(({ pathUs }, i) =>
+    (pathUs - bottom[i].pathUs) / bottom[i].cpuUs
+  );
   return { ...spread(values), interval: interval95(values) };
 }
