@@ -159,10 +159,7 @@ export class StepEngine implements Engine {
     };
   }
 
-  run(
-    spec: SequenceSpec,
-    options: RunOptions,
-  ): Promise<void> {
+  run(spec: SequenceSpec, options: RunOptions): Promise<void> {
     return this.#run(spec, options).ended;
   }
 

@@ -165,10 +165,9 @@ export interface Engine extends AsyncDisposable {
     options: { signal: AbortSignal; fetchKv?: KvFetcher },
   ): AsyncIterable<SequenceEvent>;
   /**
-   * The same without a queue: events are told as they happen, and the promise resolves
-   * behind the last one. A promise per token and sequence is what a crowded step would
-   * otherwise spend most of its time between steps on. What `onEvent` throws ends the
-   * sequence.
+   * The same without a queue: events are told as they happen, between two steps, and the
+   * promise resolves behind the last one; that saves a promise per token. What `onEvent`
+   * throws ends the sequence.
    */
   run(spec: SequenceSpec, options: RunOptions): Promise<void>;
   /**
