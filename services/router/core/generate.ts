@@ -164,6 +164,10 @@ class Sequence {
       signal: scope.signal,
       workerId: lease.worker.record.workerId,
     });
+    using _hang = this.#parts.workers.onHang(
+      lease.worker,
+      (silentMs) => watch.workerHangs(silentMs),
+    );
     try {
       const events = span.run(() => this.#call(lease, watch.signal));
       for await (const { event } of events) {

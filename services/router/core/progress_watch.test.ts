@@ -43,3 +43,17 @@ test("the request's end is the call's", () => {
   request.abort(new Error("gone"));
   equal(watch.signal.reason.message, "gone");
 });
+
+test("a call that has not begun is given up with another one of its worker", () => {
+  const { watch } = setUp();
+  watch.workerHangs(1_200);
+  const { reason } = watch.signal;
+  ok(reason instanceof StalledError && reason.silentMs === 1_200);
+});
+
+test("a call that has begun is judged by itself", () => {
+  const { watch } = setUp();
+  watch.heard();
+  watch.workerHangs(1_200);
+  equal(watch.signal.aborted, false);
+});

@@ -26,7 +26,8 @@ export class StalledError extends MeshError {
 /**
  * Gives a decode call up that has begun and then brings nothing: a process whose
  * device hangs still renews its record. Until the first event a sequence may wait its
- * turn for as long as it takes. An event costs an addition, no look at the clock.
+ * turn for as long as it takes, unless another one on that worker was given up.
+ * An event costs an addition, no look at the clock.
  */
 export class ProgressWatch implements Disposable {
   readonly #options: ProgressWatchOptions;
@@ -49,6 +50,13 @@ export class ProgressWatch implements Disposable {
 
   heard(): void {
     if (this.#eventCount++ === 0) this.#wait();
+  }
+
+  /** The worker brings nothing to others: who has not begun there waits in vain. */
+  workerHangs(silentMs: number): void {
+    if (this.#eventCount > 0) return;
+    const { workerId } = this.#options;
+    this.#controller.abort(new StalledError(workerId, silentMs));
   }
 
   [Symbol.dispose](): void {

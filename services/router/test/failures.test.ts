@@ -172,6 +172,25 @@ test("a worker that lives and brings nothing is left, and avoided for a while", 
   await waitFor(() => hung[0].running === 0, { what: "the cancelled call" });
 });
 
+test("who has not begun on a worker that hangs goes elsewhere with who has", async () => {
+  const { model } = await start({ stallMs: 300, slowClientMs: 300 });
+  const script = says(model, story);
+  const hung = await mesh.worker({
+    script,
+    onToken: once(6, (worker) => worker.hangs = true),
+  });
+  const first = streamed();
+  await waitFor(() => hung.hangs, { what: "the hang" });
+  const second = streamed();
+  await waitFor(() => hung.requests.length === 2, { what: "the second call" });
+  const other = await mesh.worker({ script });
+  deepEqual((await Promise.all([first, second])).map(({ text }) => text), [
+    story,
+    story,
+  ]);
+  equal(other.requests.length, 2);
+});
+
 test("a stream that ends without `finished` is replayed", async () => {
   const { model } = await start();
   const script = says(model, story);

@@ -62,7 +62,7 @@ export class FakeDecode {
   running = 0;
   /** Ends one stream without a last message behind this many tokens. */
   breakOffAt: number | undefined;
-  /** Sends nothing more until its call is cancelled. */
+  /** Sends nothing more until its call is cancelled; later ones do not even start. */
   hangs = false;
   /** Messages handed to gRPC. */
   written = 0;
@@ -136,6 +136,7 @@ export class FakeDecode {
     this.calls.push(call);
     this.running++;
     try {
+      if (this.hangs) return await cancelled(call.signal);
       await write({
         event: {
           $case: "started",

@@ -120,6 +120,15 @@ export class WorkerTable {
     if (entry.aside.has("failed")) return;
     const delayMs = Math.min(4_000, 500 * 2 ** entry.failureCount++);
     this.#setAside(entry, "failed", Math.max(delayMs, hangMs));
+    if (hangMs === 0) return;
+    for (const listener of [...entry.hangListeners]) listener(hangMs);
+  }
+
+  /** Called with the silence in ms when a call of the worker was given up for it. */
+  onHang(worker: Worker, listener: (silentMs: number) => void): Disposable {
+    const { hangListeners } = worker as Entry;
+    hangListeners.add(listener);
+    return { [Symbol.dispose]: () => void hangListeners.delete(listener) };
   }
 
   /** Its queue was full, which is no failure: it is as good as before in a moment. */
@@ -172,6 +181,8 @@ class Entry implements Worker {
   failureCount = 0;
   /** Why it is not asked now, and what ends that. */
   readonly aside = new Map<Aside, Disposable>();
+  /** Of calls that wait on it. */
+  readonly hangListeners = new Set<(silentMs: number) => void>();
   /** Models it refused although its record still says that they run. */
   readonly leaving = new Set<string>();
   /** Our sequences per model: now, and when the record arrived. */
