@@ -64,12 +64,22 @@ const demo = {
   warmUpMs: 15_000,
 };
 const tracing = {
-  demo: await measureTracing({ ...demo, captureContent: false }),
-  "demo+content": await measureTracing({ ...demo, captureContent: true }),
+  demo: await measureTracing({
+    ...demo,
+    captureContent: false,
+    collector: "elsewhere",
+  }),
+  /** As `task up` has it. */
+  "demo, up": await measureTracing({
+    ...demo,
+    captureContent: true,
+    collector: "beside",
+  }),
   /** A small model as people use them: 1B weights, Q4_0. */
   "1b": await measureTracing({
     name: "1b",
     captureContent: false,
+    collector: "elsewhere",
     models: `1b=${cachedRandomModel({ shape: "1b", type: "Q4_0" })}`,
     streams: 8,
     promptTokens: 16,
@@ -285,7 +295,12 @@ function table(): string {
 | spans lost | ${result.spans_lost} | 0 |
 | bytes per stored span | ${n(result.store_bytes_per_span)} | |
 ${tracingRows("demo", "demo model")}
-${tracingRows("demo+content", "demo model, content captured")}
+${
+    tracingRows(
+      "demo, up",
+      "demo model, with content to a dashboard on the same cores",
+    )
+  }
 ${tracingRows("1b", "1B shape, Q4_0")}
 
 With ${result.store_spans} spans in ${result.store_traces} traces, in ms:

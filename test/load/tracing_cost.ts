@@ -1,5 +1,8 @@
 /** What tracing costs the request path: requests with it and without, in turn. */
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import type { StoreState } from "../../services/dashboard/api_types.ts";
 import { type Mesh, startMesh } from "../mesh/start_mesh.ts";
@@ -44,7 +47,8 @@ export interface TracingCost {
   /** What tracing adds there, and what control does, as a share of all processor time without. */
   readonly added_share: Ratio;
   readonly control_added_share: Ratio;
-  readonly spans: number;
+  /** That the dashboard took. */
+  readonly spans?: number;
 }
 
 export interface TracedLoad {
@@ -54,6 +58,11 @@ export interface TracedLoad {
   readonly models?: string;
   /** Prompts and answers enter the spans. */
   readonly captureContent: boolean;
+  /**
+   * Where spans go: to a dashboard beside the services, as `task up` runs it, which takes
+   * its share of their cores; or to a door that only reads, as if it stood elsewhere.
+   */
+  readonly collector: "beside" | "elsewhere";
   readonly streams: number;
   readonly promptTokens: number;
   readonly maxTokens: number;
@@ -69,11 +78,12 @@ export interface TracedLoad {
  * Asks the same processes with and without tracing: two meshes differ, by where their
  * memory lies and what their compilers made of them, by more than tracing costs. Clients
  * ask on and on, and every second or so their new requests change sides, so that a machine
- * that gets slower does it to all. With tracing, every span goes to a dashboard on this
- * machine, which runs as `task up` starts it; it takes its share of the cores, and its own
- * processor time does not count.
+ * that gets slower does it to all. A dashboard's own processor time does not count.
  */
 export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
+  await using reader = load.collector === "elsewhere"
+    ? await openReader()
+    : undefined;
   await using mesh = await startMesh({
     prefill: 0,
     ...(load.models && { models: load.models }),
@@ -83,8 +93,10 @@ export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
       QUETZAL_CAPTURE_CONTENT: `${load.captureContent}`,
       // Spans leave while their side is counted, not with the next one.
       OTEL_BSP_SCHEDULE_DELAY: "100",
+      ...(reader && { OTEL_EXPORTER_OTLP_ENDPOINT: reader.url }),
     },
-    dashboard: { QUETZAL_DASHBOARD_NICE: "10" },
+    ...(reader === undefined &&
+      { dashboard: { QUETZAL_DASHBOARD_NICE: "10" } }),
   });
   await using clients = new Clients(mesh, load);
   await delay(load.warmUpMs);
@@ -96,8 +108,6 @@ export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
     }
   }
   await clients.stop();
-  const answer = await fetch(`${mesh.dashboardUrl}/api/store`);
-  const { received }: StoreState = await answer.json();
   const rate = ({ rate }: Measured) => rate;
   const cpuUs = ({ cpuUs }: Measured) => cpuUs;
   const pathUs = ({ pathUs }: Measured) => pathUs;
@@ -111,7 +121,30 @@ export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
     path_us_per_token: spreads(measured, pathUs),
     added_share: addedShare(measured.on, measured.off),
     control_added_share: addedShare(measured.control, measured.off),
-    spans: received.spans,
+    ...(mesh.dashboardUrl && { spans: await spansOf(mesh.dashboardUrl) }),
+  };
+}
+
+async function spansOf(dashboardUrl: string): Promise<number> {
+  const answer = await fetch(`${dashboardUrl}/api/store`);
+  const { received }: StoreState = await answer.json();
+  return received.spans;
+}
+
+/** Takes spans and forgets them. */
+async function openReader(): Promise<AsyncDisposable & { url: string }> {
+  const server = createServer((request, response) => {
+    request.resume().on("end", () => response.end());
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      server.close();
+      await once(server, "close");
+    },
   };
 }
 
