@@ -47,6 +47,7 @@ export class Admission {
     this.#running++;
     return {
       signal: controller.signal,
+      abort: (reason) => controller.abort(reason),
       [Symbol.dispose]: () => {
         signal.removeEventListener("abort", follow);
         this.#cut.delete(controller);
@@ -94,6 +95,8 @@ export class Admission {
 
 export interface Admitted extends Disposable {
   readonly signal: AbortSignal;
+  /** Ends the call for a reason of its own. */
+  abort(reason: unknown): void;
 }
 
 function workerLeaves(what: "refused" | "ended"): MeshError {

@@ -89,7 +89,7 @@ async function generate(
   const observer = parts.observer.forModel(model.name);
   try {
     const count: TransferCount = { bytes: 0 };
-    using reader = new ReaderWatch(admitted.signal, parts.slowReaderMs);
+    using reader = new ReaderWatch(admitted, parts.slowReaderMs);
     using paced = new PacedEvents({
       sink,
       pacer: parts.pacer ?? unpaced,
@@ -97,7 +97,7 @@ async function generate(
       onSlow: (reading) => reader.watch(reading),
     });
     await model.engine.run(spec, {
-      signal: reader.signal,
+      signal: admitted.signal,
       fetchKv: kvFetcherOf(parts, { request, model, parent: open, count }),
       onEvent(event) {
         sequenceTrace.add(event);
