@@ -6,11 +6,11 @@ import { join } from "node:path";
  *
  * Its last compiler (FTL) goes on compiling event loops over and over without making them
  * faster. Its allocator hands memory back as soon as it is free, by a thread of its own,
- * and faults it in again for the next messages.
+ * and faults it in again for the next messages; ten seconds later is soon enough.
  */
 export const bunEnv = {
   BUN_JSC_useFTLJIT: "0",
-  MIMALLOC_PURGE_DELAY: "-1",
+  MIMALLOC_PURGE_DELAY: "10000",
 } as const;
 
 export interface Runtime {
