@@ -27,7 +27,7 @@ const help =
   --json        print one JSON object instead of the table
   --spans N     spans in the store while it is searched (default 1000000; 0: only tracing)
   --searches N  searches of each kind (default 40)
-  --rounds N    times that the request path is measured with and without (default 100)`;
+  --rounds N    times that the request path is measured with and without (default 30)`;
 
 const { values } = parseArgs({
   options: {
@@ -35,7 +35,7 @@ const { values } = parseArgs({
     help: { type: "boolean", default: false },
     spans: { type: "string", default: "1000000" },
     searches: { type: "string", default: "40" },
-    rounds: { type: "string", default: "100" },
+    rounds: { type: "string", default: "30" },
   },
 });
 if (values.help) {
@@ -58,8 +58,9 @@ const demo = {
   streams: 16,
   promptTokens: 64,
   maxTokens: 64,
-  settleMs: 500,
-  countMs: 800,
+  // Spans leave once a second: those of a side are to leave while it is counted.
+  settleMs: 1_500,
+  countMs: 3_000,
   rounds,
   warmUpMs: 15_000,
 };
@@ -86,7 +87,7 @@ const tracing = {
     maxTokens: 16,
     settleMs: 1_500,
     countMs: 2_000,
-    rounds: Math.max(6, Math.ceil(rounds / 6)),
+    rounds: Math.max(6, Math.ceil(rounds / 2)),
     warmUpMs: 5_000,
   }),
 };

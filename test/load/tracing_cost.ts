@@ -77,7 +77,7 @@ export interface TracedLoad {
 /**
  * Asks the same processes with and without tracing: two meshes differ, by where their
  * memory lies and what their compilers made of them, by more than tracing costs. Clients
- * ask on and on, and every second or so their new requests change sides, so that a machine
+ * ask on and on, and every few seconds their new requests change sides, so that a machine
  * that gets slower does it to all. A dashboard's own processor time does not count.
  */
 export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
@@ -91,8 +91,6 @@ export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
       QUETZAL_RUNNING_MAX: "32",
       QUETZAL_LOG_LEVEL: "warn",
       QUETZAL_CAPTURE_CONTENT: `${load.captureContent}`,
-      // Spans leave while their side is counted, not with the next one.
-      OTEL_BSP_SCHEDULE_DELAY: "100",
       ...(reader && { OTEL_EXPORTER_OTLP_ENDPOINT: reader.url }),
     },
     ...(reader === undefined &&
