@@ -77,6 +77,8 @@ console.log(JSON.stringify(
   null,
   1,
 ));
+await sides.engine[Symbol.asyncDispose]();
+await mesh[Symbol.asyncDispose]();
 process.exit(0);
 
 function table(side: Side): Record<string, number> {
