@@ -187,7 +187,7 @@ constexpr int runsTogether = 4, partsTogether = 4;
 constexpr int64_t aheadBytes = 0;
 
 /// Rows per tile of the matmuls: what the registers hold, or a tile of AMX.
-#if defined(QUETZAL_AMX_TABLE)
+#ifdef QUETZAL_AMX
 constexpr int tileRows = 16, floatTileRows = 8;
 #else
 constexpr int tileRows = 8, floatTileRows = 8;
