@@ -36,6 +36,14 @@ inline __m512i emulatedCvtepu16(__m256i v) {
                       _mm256_cvtepu16_epi32(_mm256_extracti128_si256(v, 1)));
 }
 
+inline __m512i emulatedCvtepu8(__m128i v) {
+  return emulatedJoin(_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8)));
+}
+
+inline __m512i emulatedCvtepi8(__m128i v) {
+  return emulatedJoin(_mm256_cvtepi8_epi32(v), _mm256_cvtepi8_epi32(_mm_srli_si128(v, 8)));
+}
+
 inline __m512i emulatedCvtps(__m512 v) {
   return emulatedJoin(_mm256_cvtps_epi32(emulatedFloats(v, 0)),
                       _mm256_cvtps_epi32(emulatedFloats(v, 1)));
@@ -64,6 +72,8 @@ inline int emulatedReduceAdd(__m512i v) {
 #define _mm512_cvtph_ps emulatedCvtphPs
 #define _mm512_cvtps_ph(v, rounding) emulatedCvtpsPh(v)
 #define _mm512_cvtepu16_epi32 emulatedCvtepu16
+#define _mm512_cvtepu8_epi32 emulatedCvtepu8
+#define _mm512_cvtepi8_epi32 emulatedCvtepi8
 #define _mm512_cvtps_epi32 emulatedCvtps
 #define _mm512_cvttps_epi32 emulatedCvttps
 #define _mm512_reduce_add_epi32 emulatedReduceAdd
