@@ -8,7 +8,7 @@
  */
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { createServer } from "node:http";
+import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { context, propagation, ROOT_CONTEXT, trace } from "@opentelemetry/api";
 import { freePort, waitFor } from "../../lib/testing/mod.ts";
@@ -26,14 +26,9 @@ import type { Lease } from "../../services/router/core/dispatcher.ts";
 import type { GenerationRequest } from "../../services/router/core/generation.ts";
 import { GenerationTrace } from "../../services/router/core/generation_trace.ts";
 import { tracer } from "../../services/router/core/route_trace.ts";
+import { openSpanReader } from "./span_reader.ts";
 
 const requests = 1_500, messages = 8, tokensPerMessage = 8;
-
-function readSpans(port: number): void {
-  createServer((request, response) => {
-    request.resume().on("end", () => response.end());
-  }).listen(port, "127.0.0.1");
-}
 
 async function measure(): Promise<void> {
   const port = await freePort();
@@ -54,6 +49,7 @@ async function measure(): Promise<void> {
   ) rows[name] = Math.round(await usOf(work) - pauses);
   console.log(JSON.stringify(rows, null, 2));
   sink.kill();
+  await once(sink, "exit");
 }
 
 /** Of a request; the second of two rounds, when code is compiled. */
@@ -180,5 +176,5 @@ function traceDecode(flags: "00" | "01"): void {
   });
 }
 
-if (process.argv[2] === "sink") readSpans(Number(process.argv[3]));
+if (process.argv[2] === "sink") await openSpanReader(Number(process.argv[3]));
 else await measure();

@@ -1,8 +1,5 @@
 /** What tracing costs the request path: requests with it and without, in turn. */
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import type { StoreState } from "../../services/dashboard/api_types.ts";
 import { type Mesh, startMesh } from "../mesh/start_mesh.ts";
@@ -10,6 +7,7 @@ import type { Generator } from "./generator.ts";
 import { meshGenerator } from "./mesh_generator.ts";
 import { threadSeconds } from "./process_figures.ts";
 import { interval95, type Spread, spread } from "./sample.ts";
+import { openSpanReader } from "./span_reader.ts";
 import { freshPrompt } from "./timing.ts";
 
 /** off and control, the same again, ask with a trace that is not sampled, on with one that is. */
@@ -82,7 +80,7 @@ export interface TracedLoad {
  */
 export async function measureTracing(load: TracedLoad): Promise<TracingCost> {
   await using reader = load.collector === "elsewhere"
-    ? await openReader()
+    ? await openSpanReader()
     : undefined;
   await using mesh = await startMesh({
     prefill: 0,
@@ -127,23 +125,6 @@ async function spansOf(dashboardUrl: string): Promise<number> {
   const answer = await fetch(`${dashboardUrl}/api/store`);
   const { received }: StoreState = await answer.json();
   return received.spans;
-}
-
-/** Takes spans and forgets them. */
-async function openReader(): Promise<AsyncDisposable & { url: string }> {
-  const server = createServer((request, response) => {
-    request.resume().on("end", () => response.end());
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  return {
-    url: `http://127.0.0.1:${port}`,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
-  };
 }
 
 interface Measured {
