@@ -253,6 +253,12 @@ constexpr int runsTogether = 1, partsTogether = 1;
 /// instructions here that too little of what follows is under way by itself.
 constexpr int64_t aheadBytes = 1024;
 
+/// Rows from which it pays to unpack panels to bytes, two at a time.
+constexpr int64_t unpackRows = 32;
+/// Whether it does for panels that are bytes already: not here, for a tile of two panels
+/// has half as many rows.
+constexpr bool unpacksBytes = false;
+
 /// Rows per tile of the matmuls: what the registers hold.
 constexpr int tileRows = 4, floatTileRows = 4;
 

@@ -183,8 +183,13 @@ inline vi dotQuad(vi acc, const vb* w, const int8_t* x, int64_t stride) {
 /// What attention sums for four queries at once: see attention.inc.
 constexpr int runsTogether = 4, partsTogether = 4;
 
-/// How far ahead of the products a packed weight is asked for: the processor does it itself.
-constexpr int64_t aheadBytes = 0;
+/// How far ahead of the products a weight is asked for: what comes in the time of one read.
+constexpr int64_t aheadBytes = 6144;
+
+/// Rows from which it pays to unpack panels to bytes, two at a time.
+constexpr int64_t unpackRows = 64;
+/// Whether it does for panels that are bytes already: two panels share a broadcast.
+constexpr bool unpacksBytes = true;
 
 /// Rows per tile of the matmuls: what the registers hold, or a tile of AMX.
 #ifdef QUETZAL_AMX
