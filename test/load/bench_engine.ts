@@ -17,9 +17,11 @@ import { range, type Spread, spread } from "./sample.ts";
 const help = `deno task bench:engine [--quick] [--json] [--types T,...] [...]
 
 Runs both sides as processes of their own, in turn, and prints the ratio of ours
-to the peer's (min–median–max over the pairs) and our share of the machine's roof,
-which is measured in the same run. The models have the shape of Llama-3.2-1B and
-random weights; they are made on first use (5 GB in the user's cache folder).
+to the peer's (min–median–max over the pairs) and our share of the machine's roof.
+Roofs are measured before and after each of our processes, and the higher one counts:
+a machine that others share reads at another rate each minute. The models have the
+shape of Llama-3.2-1B and random weights; they are made on first use (5 GB in the
+user's cache folder).
 
   --quick         Q4_0, Q8_0 and Q4_K_M with 2 threads, in about four minutes
   --types T,...   default: Q4_0,Q8_0,Q4_K_M,F16
@@ -71,7 +73,7 @@ interface Result {
   readonly ours: number;
   readonly peer: number;
   readonly ratio: Spread;
-  /** Of the read bandwidth or of the int8 operations, where one of them bounds. */
+  /** Median share of the read bandwidth or of the int8 operations, where one bounds. */
   readonly roof_share: number | undefined;
 }
 
@@ -159,13 +161,19 @@ const files: File[] = (values.model ??
   }));
 
 const results: Result[] = [];
-const roofs = new Map<number, Roof>();
+/** All that were measured, by threads. */
+const roofs = new Map<number, Roof[]>();
 for (const threads of threadCounts) {
-  roofs.set(threads, measureRoof(threads));
+  roofs.set(threads, []);
   for (const file of files) await compare(file, threads);
-  roofs.set(threads, higherRoof(roofs.get(threads)!, measureRoof(threads)));
 }
 report();
+
+function noteRoof(threads: number): Roof {
+  const roof = measureRoof(threads);
+  roofs.get(threads)!.push(roof);
+  return roof;
+}
 
 async function compare(file: File, threads: number): Promise<void> {
   const full = {
@@ -178,15 +186,17 @@ async function compare(file: File, threads: number): Promise<void> {
     long: 0,
   };
   const cold = { ...full, rounds: 0, batches: [], generated: 8 };
-  const found = { ours: [] as ProbeResult[], peer: [] as ProbeResult[] };
-  const foundCold = { ours: [] as ProbeResult[], peer: [] as ProbeResult[] };
+  const found: Found = { ours: [], peer: [], roofs: [] };
+  const foundCold: Found = { ours: [], peer: [], roofs: [] };
   for (let pair = 0; pair < pairs; pair++) {
     process.stderr.write(
       `${file.name}, ${threads} threads: pair ${pair + 1} of ${pairs}\n`,
     );
     // A long prompt takes the peer most of a minute: once.
     const request = { ...full, long: pair === 0 ? long : 0 };
+    const before = noteRoof(threads);
     found.ours.push(await ours(request));
+    found.roofs.push(higherRoof(before, noteRoof(threads)));
     found.peer.push(await peer(request));
     foundCold.ours.push(await ours(cold));
     foundCold.peer.push(await peer(cold));
@@ -195,18 +205,31 @@ async function compare(file: File, threads: number): Promise<void> {
   add(coldMetrics, foundCold, file, threads);
 }
 
+/** Pair by pair. */
+interface Found {
+  readonly ours: ProbeResult[];
+  readonly peer: ProbeResult[];
+  /** Beside ours; none for a process that does not last. */
+  readonly roofs: Roof[];
+}
+
 function add(
   metrics: readonly Metric[],
-  found: { ours: ProbeResult[]; peer: ProbeResult[] },
+  found: Found,
   file: File,
   threads: number,
 ): void {
-  for (const { name, read } of metrics) {
+  for (const { name, read, roof } of metrics) {
     const both = found.ours.flatMap((result, i) => {
       const [a, b] = [read(result), read(found.peer[i])];
       return a === undefined || b === undefined ? [] : [[a, b] as const];
     });
     if (both.length === 0) continue;
+    const shares = values.model || !roof
+      ? []
+      : found.roofs.slice(0, both.length).map((beside, i) =>
+        roof(both[i][0], file, beside)
+      );
     results.push({
       type: file.name,
       metric: name,
@@ -214,68 +237,53 @@ function add(
       ours: spread(both.map(([a]) => a)).p50,
       peer: spread(both.map(([, b]) => b)).p50,
       ratio: spread(both.map(([a, b]) => a / b)),
-      roof_share: undefined,
+      roof_share: median(shares),
     });
   }
 }
 
 function report(): void {
-  const byName = new Map([...metrics, ...coldMetrics].map((m) => [m.name, m]));
-  const rows = results.map((result) => {
-    const file = files.find(({ name }) => name === result.type)!;
-    const share = values.model === undefined
-      ? byName.get(result.metric)!.roof?.(
-        result.ours,
-        file,
-        roofs.get(result.threads)!,
-      )
-      : undefined;
-    return { ...result, roof_share: share };
-  });
-  const top = roofs.get(Math.max(...threadCounts))!;
+  const best = roofs.get(Math.max(...threadCounts))!.reduce(higherRoof);
   const output = {
     roof: {
-      read_gb_s: top.readGBps,
-      amx_int8_tops: top.int8Gops.amx === undefined
+      read_gb_s: best.readGBps,
+      amx_int8_tops: best.int8Gops.amx === undefined
         ? undefined
-        : top.int8Gops.amx / 1e3,
-      int8_gops: top.int8Gops,
+        : best.int8Gops.amx / 1e3,
+      int8_gops: best.int8Gops,
     },
     machine: cpus()[0].model,
     date: new Date().toISOString().slice(0, 10),
-    results: rows,
+    results,
   };
   mkdirSync("bench-results", { recursive: true });
   writeFileSync("bench-results/engine.json", JSON.stringify(output, null, 2));
-  writeFileSync("bench-results/engine.svg", plotRatios(rows));
+  writeFileSync("bench-results/engine.svg", plotRatios(results));
   console.log(
-    values.json
-      ? JSON.stringify(output)
-      : table(rows, output.machine, output.date),
+    values.json ? JSON.stringify(output) : table(output.machine, output.date),
   );
 }
 
-function table(
-  rows: readonly Result[],
-  machine: string,
-  date: string,
-): string {
+function table(machine: string, date: string): string {
   const units = new Map(
     [...metrics, ...coldMetrics].map(({ name, unit }) => [name, unit]),
   );
-  const roofLines = [...roofs.values()].map(({ threads, ...roof }) =>
-    `${threads} threads: read ${roof.readGBps} GB/s, int8 ${
-      Object.entries(roof.int8Gops).map(([isa, gops]) => `${gops} (${isa})`)
+  const roofLines = [...roofs.values()].map((all) => {
+    const { threads, int8Gops } = all.reduce(higherRoof);
+    return `${threads} threads: read ${
+      range(spread(all.map(({ readGBps }) => readGBps)))
+    } GB/s, int8 at most ${
+      Object.entries(int8Gops).map(([isa, gops]) => `${gops} (${isa})`)
         .join(", ")
-    } Gop/s`
-  );
+    } Gop/s`;
+  });
   return [
     `${machine}, ${date}, medians; ratios are min–median–max over ${pairs} pairs`,
     ...roofLines,
     "",
     "| file | threads | metric | ours | llama.cpp | ours / llama.cpp | of roof |",
     "| --- | --- | --- | --- | --- | --- | --- |",
-    ...rows.map((row) => {
+    ...results.map((row) => {
       const share = row.roof_share;
       return `| ${row.type} | ${row.threads} | ${row.metric}, ${
         units.get(row.metric)
