@@ -1,6 +1,6 @@
-// What this machine can do at most: bytes read per second from huge pages, and int8
-// operations per second of each instruction set it has, with n threads. Prints one
-// JSON line; `measure_roof.ts` builds and runs it.
+// What this machine can do at most: bytes read per second from huge pages (the median
+// and the best of many short runs), and int8 operations per second of each instruction
+// set it has (the best), with n threads. Prints one JSON line; `measure_roof.ts` builds and runs it.
 #include <cpuid.h>
 #include <immintrin.h>
 #include <sys/mman.h>
@@ -114,25 +114,26 @@ bool hasVnni() {
   return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
 }
 
-/// Best of many short runs: others may be using the machine.
+/// Of many short runs, in order: others may be using the machine.
 template <typename Work>
-double bestSeconds(int threads, Work work) {
-  double best = 1e9;
+std::vector<double> secondsOf(int threads, Work work) {
+  std::vector<double> all;
   for (int run = 0; run < 25; ++run) {
     const double begin = now();
     std::vector<std::thread> helpers;
     for (int i = 1; i < threads; ++i) helpers.emplace_back(work, i);
     work(0);
     for (std::thread& helper : helpers) helper.join();
-    best = std::min(best, now() - begin);
+    all.push_back(now() - begin);
   }
-  return best;
+  std::sort(all.begin(), all.end());
+  return all;
 }
 
 /// Gop/s; a round is `operations`, multiplications and additions both counted.
 template <typename Work>
 double gops(int threads, int64_t rounds, double operations, Work work) {
-  const double seconds = bestSeconds(threads, [&](int) { work(rounds); });
+  const double seconds = secondsOf(threads, [&](int) { work(rounds); }).front();
   return static_cast<double>(rounds) * operations * threads / seconds * 1e-9;
 }
 
@@ -146,11 +147,13 @@ int main(int argc, char** argv) {
   madvise(memory, bytes, MADV_HUGEPAGE);
   std::fill(memory, memory + bytes, uint8_t{1});
   const size_t part = bytes / threads / 128 * 128;
-  const double read = std::min(
-      bestSeconds(threads, [&](int i) { readAll<0>(memory + i * part, part); }),
-      bestSeconds(threads, [&](int i) { readAll<2048>(memory + i * part, part); }));
-  std::printf("{\"threads\":%d,\"readGBps\":%.2f,\"int8Gops\":{\"avx2\":%.0f", threads,
-              static_cast<double>(part) * threads / read * 1e-9,
+  const auto plain = secondsOf(threads, [&](int i) { readAll<0>(memory + i * part, part); });
+  const auto asking = secondsOf(threads, [&](int i) { readAll<2048>(memory + i * part, part); });
+  const auto gBps = [&](size_t at) {
+    return static_cast<double>(part) * threads / std::min(plain[at], asking[at]) * 1e-9;
+  };
+  std::printf("{\"threads\":%d,\"readGBps\":%.2f,\"readBestGBps\":%.2f,"
+              "\"int8Gops\":{\"avx2\":%.0f", threads, gBps(plain.size() / 2), gBps(0),
               gops(threads, 500'000, 8 * 64, multiplyAvx2));
   if (hasVnni()) std::printf(",\"avx512\":%.0f", gops(threads, 500'000, 16 * 128, multiplyVnni));
   if (hasAmx()) std::printf(",\"amx\":%.0f", gops(threads, 100'000, 4 * 32768, multiplyAmx));

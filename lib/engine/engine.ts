@@ -27,6 +27,7 @@ import {
   readToken,
   type RunningStep,
   startStep,
+  type StepOutcome,
 } from "./running_step.ts";
 import { Scheduler, type StepPlan } from "./scheduler.ts";
 import { Sequence, type SequenceOwner, type StepFacts } from "./sequence.ts";
@@ -97,11 +98,16 @@ export class StepEngine implements Engine {
   readonly #device: CudaDevice | undefined;
   readonly #cacheListeners = new Set<CacheListener>();
   readonly #stepListeners = new Set<(step: StepReport) => void>();
-  #preemptionsReported = 0;
+  #preemptionsNoted = 0;
   /** To be taken out at the next step boundary. */
   #cancelled: Sequence[] = [];
+  /** Steps that listeners have not been told of, and who was chosen a token for. */
+  readonly #finished: StepReport[] = [];
+  readonly #chosenFor: Sequence[] = [];
   #arrivals = 0;
   #wakeLoop: (() => void) | undefined;
+  /** Something came since the last look at what to do. */
+  #isWoken = false;
   #disposing: Promise<void> | undefined;
   #closed = false;
   readonly #loop: Promise<void>;
@@ -321,30 +327,31 @@ export class StepEngine implements Engine {
 
   // The loop
 
+  /**
+   * Between the end of a step and the start of the next one nothing is awaited and no
+   * one is told anything: cores that compute steps stand still meanwhile.
+   */
   async #runSteps(): Promise<void> {
-    while (!this.#disposing) {
-      this.#removeCancelled();
-      this.#admit();
-      const plan = this.#scheduler.plan();
-      this.#reportCacheChange();
-      if (plan.rows > 0) await this.#step(plan);
-      else await this.#sleep();
+    let step: RunningStep | undefined;
+    while (step || !this.#disposing) {
+      step ??= this.#startNext();
+      const ahead: RunningStep | undefined = step &&
+        this.#startAhead(step.plan);
+      this.#report();
+      if (step) this.#finishStep(step.plan, await step.outcome);
+      else if (!this.#isWoken) await this.#sleep();
+      step = ahead;
     }
+    this.#report();
   }
 
-  /** One step, and those that can follow it without a gap. */
-  async #step(plan: StepPlan): Promise<void> {
-    let step: RunningStep | undefined = startStep(
-      this.#model,
-      this.#batch,
-      plan,
-    );
-    while (step) {
-      const next: RunningStep | undefined = this.#startAhead(step.plan);
-      await this.#finishStep(step);
-      this.#reportCacheChange();
-      step = next;
-    }
+  #startNext(): RunningStep | undefined {
+    this.#isWoken = false;
+    this.#removeCancelled();
+    this.#admit();
+    const plan = this.#scheduler.plan();
+    if (plan.rows === 0) return undefined;
+    return startStep(this.#model, this.#batch, plan);
   }
 
   #startAhead(running: StepPlan): RunningStep | undefined {
@@ -357,15 +364,32 @@ export class StepEngine implements Engine {
     return plan && startStep(this.#model, this.#batch, plan);
   }
 
-  async #finishStep({ plan, outcome }: RunningStep): Promise<void> {
-    const result = await outcome;
-    if (result.kind === "failed") {
-      this.#failStep(plan, result.cause);
+  #finishStep(plan: StepPlan, outcome: StepOutcome): void {
+    if (outcome.kind === "failed") {
+      this.#failStep(plan, outcome.cause);
       return;
     }
-    this.#rates.count(plan, result.output);
-    this.#reportStep(plan);
-    this.#handOut(plan, result.output);
+    this.#rates.count(plan, outcome.output);
+    this.#noteStep(plan);
+    this.#handOut(plan, outcome.output);
+  }
+
+  /** Tells owners and listeners what happened since the last time. */
+  #report(): void {
+    for (const sequence of this.#chosenFor) this.#deliver(sequence);
+    this.#chosenFor.length = 0;
+    for (const step of this.#finished) this.#reportStep(step);
+    this.#finished.length = 0;
+    this.#reportCacheChange();
+  }
+
+  #deliver(sequence: Sequence): void {
+    try {
+      sequence.owner.deliver?.();
+    } catch (reason) {
+      sequence.owner.failed(reason);
+      this.#cancel(sequence);
+    }
   }
 
   #removeCancelled(): void {
@@ -416,6 +440,7 @@ export class StepEngine implements Engine {
   }
 
   #choose(sequence: Sequence, token: EngineToken, step: StepFacts): void {
+    this.#chosenFor.push(sequence);
     if (!sequence.owner.chosen(sequence, token, step)) this.#end(sequence);
   }
 
@@ -450,13 +475,17 @@ export class StepEngine implements Engine {
     }
   }
 
-  #reportStep({ rows: tokens }: StepPlan): void {
+  #noteStep({ rows: tokens }: StepPlan): void {
     const { preemptionCount } = this.#scheduler;
-    const preemptions = preemptionCount - this.#preemptionsReported;
-    this.#preemptionsReported = preemptionCount;
+    const preemptions = preemptionCount - this.#preemptionsNoted;
+    this.#preemptionsNoted = preemptionCount;
+    this.#finished.push({ tokens, preemptions });
+  }
+
+  #reportStep(step: StepReport): void {
     for (const listener of this.#stepListeners) {
       try {
-        listener({ tokens, preemptions });
+        listener(step);
       } catch (error) {
         this.#onWarning("A listener to steps failed", error);
       }
@@ -480,6 +509,7 @@ export class StepEngine implements Engine {
   }
 
   #wake(): void {
+    this.#isWoken = true;
     const wake = this.#wakeLoop;
     this.#wakeLoop = undefined;
     wake?.();
@@ -517,6 +547,7 @@ export class StepEngine implements Engine {
     this.#scheduler.advance(sequence, arrived);
     if (firstToken) {
       this.#choose(sequence, firstToken, { batchSize: 1, stepUs: 0 });
+      this.#report();
     }
   }
 

@@ -17,6 +17,7 @@ export class Generation implements SequenceOwner {
   readonly #onEvent: (event: SequenceEvent) => void;
   readonly #resolve: () => void;
   readonly #reject: (reason: unknown) => void;
+  readonly #undelivered: SequenceEvent[] = [];
   #started = false;
   #isOver = false;
 
@@ -35,42 +36,41 @@ export class Generation implements SequenceOwner {
 
   chosen(sequence: Sequence, token: EngineToken, step: StepFacts): boolean {
     if (this.#isOver) return false;
-    try {
-      return this.#take(sequence, token, step);
-    } catch (reason) {
-      this.failed(reason);
-      return false;
-    }
-  }
-
-  failed(reason: unknown): void {
-    this.#isOver = true;
-    this.#reject(reason);
-  }
-
-  #take(
-    sequence: Sequence,
-    token: EngineToken,
-    { batchSize, stepUs }: StepFacts,
-  ): boolean {
+    const { batchSize, stepUs } = step;
     if (!this.#started) this.#start(sequence);
     if (sequence.sampler.isStop(token.id)) {
       this.#finish(sequence, "stop", token.id);
       return false;
     }
     sequence.addToken(token.id);
-    this.#onEvent({ kind: "tokens", tokens: [token], batchSize, stepUs });
+    this.#undelivered.push({
+      kind: "tokens",
+      tokens: [token],
+      batchSize,
+      stepUs,
+    });
     const full = sequence.outputCount >= sequence.spec.maxTokens ||
       sequence.tokenCount >= this.#contextLength;
     if (full) this.#finish(sequence, "length", undefined);
     return !full;
   }
 
+  deliver(): void {
+    for (const event of this.#undelivered.splice(0)) this.#onEvent(event);
+    if (this.#isOver) this.#resolve();
+  }
+
+  failed(reason: unknown): void {
+    this.#isOver = true;
+    this.#undelivered.length = 0;
+    this.#reject(reason);
+  }
+
   #start(sequence: Sequence): void {
     this.#started = true;
     const { cachedTokens, transferredTokens, arrivedMs, givenCount } = sequence;
     const admittedMs = sequence.admittedMs ?? arrivedMs;
-    this.#onEvent({
+    this.#undelivered.push({
       kind: "started",
       cachedTokens,
       transferredTokens,
@@ -85,8 +85,12 @@ export class Generation implements SequenceOwner {
     reason: "stop" | "length",
     stopTokenId: number | undefined,
   ): void {
-    this.#onEvent({ kind: "finished", reason, stopTokenId, preemptions });
+    this.#undelivered.push({
+      kind: "finished",
+      reason,
+      stopTokenId,
+      preemptions,
+    });
     this.#isOver = true;
-    this.#resolve();
   }
 }

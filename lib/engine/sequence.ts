@@ -17,6 +17,8 @@ export interface SequenceOwner {
   progressed(sequence: Sequence): void;
   /** A token was chosen. Answers whether the sequence goes on. */
   chosen(sequence: Sequence, token: EngineToken, step: StepFacts): boolean;
+  /** Passes on what was chosen; while the next step runs, so it may take its time. */
+  deliver?(): void;
   /** The last word when the sequence did not come to its end. */
   failed(reason: unknown): void;
 }
