@@ -35,7 +35,7 @@ beforeAll(async () => {
   native = await testNative();
 });
 
-const rowCounts = [1, 2, 3, 5, 17, 64];
+const rowCounts = [1, 2, 3, 5, 17, 33, 64];
 const tokens = (count: number) =>
   Int32Array.from({ length: count }, (_, i) => i);
 

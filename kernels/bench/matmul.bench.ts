@@ -1,6 +1,5 @@
 /**
- * How near the matmuls come to the machine's roof: `deno task bench:kernels
- * [--threads N] [--types Q4_0,Q4_K] [--isas avx512] [--json]`.
+ * How near the matmuls come to the machine's roof: `deno task bench:kernels`.
  *
  * One row is bound by reading weights, many rows by int8 products. Both roofs are
  * measured by `roof.cpp` before and after, and the better one counts, for other
@@ -9,6 +8,7 @@
  */
 import { availableParallelism } from "node:os";
 import process from "node:process";
+import { parseArgs } from "node:util";
 import type { Isa, NativeModel } from "../../lib/engine/native.ts";
 import {
   ProgramBuilder,
@@ -40,20 +40,36 @@ interface Row {
   int8Share: number | undefined;
 }
 
+const help = `deno task bench:kernels [--threads N] [--types T,...] [...]
+
+Times matmuls of one row and of many, format by format, and prints the shares of the
+bytes and int8 operations that this machine can read and do, measured in the same run.
+
+  --threads N    default: all cores, at most 2
+  --types T,...  default: all (${allWeightTypes.join(",")})
+  --isas I,...   default: all that the machine has
+  --json         print one JSON object instead of lines`;
+const { values } = parseArgs({
+  options: {
+    threads: { type: "string" },
+    types: { type: "string" },
+    isas: { type: "string" },
+    json: { type: "boolean", default: false },
+    help: { type: "boolean", default: false },
+  },
+});
+if (values.help) {
+  console.log(help);
+  process.exit(0);
+}
+
 const width = 2048;
 /** Few rows need weights beyond the cache; many rows take long enough with two. */
-const workloads = [{ rows: [1, 4, 8], matmuls: 32 }, {
-  rows: [16, 256],
+const workloads = [{ rows: [1, 4, 8, 16, 32], matmuls: 32 }, {
+  rows: [256],
   matmuls: 2,
 }];
-const threads = Number(
-  argument("--threads") ?? Math.min(2, availableParallelism()),
-);
-
-function argument(name: string): string | undefined {
-  const at = process.argv.indexOf(name);
-  return at < 0 ? undefined : process.argv[at + 1];
-}
+const threads = Number(values.threads ?? Math.min(2, availableParallelism()));
 
 /** Matmuls one after another, each feeding the next, with weights that stay small. */
 function chain(file: WeightFile, type: WeightType, matmuls: number) {
@@ -109,36 +125,39 @@ async function measure(isa: Isa, type: WeightType): Promise<Measured[]> {
   return measured;
 }
 
-function list<T extends string>(flag: string, all: readonly T[]): T[] {
-  const wanted = argument(flag)?.split(",");
-  const unknown = wanted?.find((name) => !all.includes(name as T));
+function list<T extends string>(
+  name: "types" | "isas",
+  all: readonly T[],
+): T[] {
+  const wanted = values[name]?.split(",");
+  const unknown = wanted?.find((one) => !all.includes(one as T));
   if (unknown !== undefined) {
     throw new Error(
-      `${flag}: needs some of ${all.join(",")}, found ${unknown}`,
+      `--${name}: needs some of ${all.join(",")}, found ${unknown}`,
     );
   }
-  return all.filter((name) => wanted === undefined || wanted.includes(name));
+  return all.filter((one) => wanted === undefined || wanted.includes(one));
 }
 
 const native = await testNative();
 const before = measureRoof(threads);
 const measured = [];
 const isas = native.isasSupported.filter((isa) => isa !== "ref");
-for (const isa of list("--isas", isas)) {
-  for (const type of list("--types", allWeightTypes)) {
+for (const isa of list("isas", isas)) {
+  for (const type of list("types", allWeightTypes)) {
     measured.push(...await measure(isa, type));
   }
 }
 const roof = higherRoof(before, measureRoof(threads));
 const rows: Row[] = measured.map((row) => ({
   ...row,
-  readShare: row.GBps / roof.readGBps,
+  readShare: row.GBps / roof.readBestGBps,
   int8Share: isQuantized(row.type)
     ? row.Gops / roof.int8Gops[row.isa]
     : undefined,
 }));
 
-if (process.argv.includes("--json")) {
+if (values.json) {
   console.log(JSON.stringify({ roof, rows }));
 } else {
   const percent = (share: number | undefined) =>
@@ -146,7 +165,7 @@ if (process.argv.includes("--json")) {
       ? "       "
       : `${Math.round(share * 100)} %`.padStart(7);
   console.log(
-    `${threads} threads: read ${roof.readGBps} GB/s, int8 ` +
+    `${threads} threads: read ${roof.readBestGBps} GB/s, int8 ` +
       Object.entries(roof.int8Gops).map(([isa, gops]) => `${gops} (${isa})`)
         .join(", ") +
       " Gop/s",

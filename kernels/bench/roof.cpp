@@ -1,6 +1,7 @@
 // What this machine can do at most: bytes read per second from huge pages (the median
 // and the best of many short runs), and int8 operations per second of each instruction
-// set it has (the best), with n threads. Prints one JSON line; `measure_roof.ts` builds and runs it.
+// set it has (the best), with n threads. Prints one JSON line; `measure_roof.ts` builds
+// and runs it.
 #include <cpuid.h>
 #include <immintrin.h>
 #include <sys/mman.h>

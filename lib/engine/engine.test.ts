@@ -197,6 +197,26 @@ test("what a reader of run() throws ends its own sequence only", async () => {
   await until(() => toy.status().running === 0);
 });
 
+test("a sequence that is started by the last word of another one runs", async () => {
+  await using toy = createToyEngine().engine;
+  const { signal } = new AbortController();
+  const parts = { prompt: promptOf(20), maxTokens: 3 };
+  let second: Promise<void> | undefined;
+  const kinds: string[] = [];
+  await toy.run(spec(parts), {
+    signal,
+    onEvent({ kind }) {
+      if (kind !== "finished") return;
+      second = toy.run(spec(parts), {
+        signal,
+        onEvent: (event) => kinds.push(event.kind),
+      });
+    },
+  });
+  await second;
+  deepEqual(kinds, ["started", "tokens", "tokens", "tokens", "finished"]);
+});
+
 test("a failed step ends its sequences; the engine goes on", async () => {
   let broken = true;
   await using toy = createToyEngine({
