@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 
 namespace quetzal {
@@ -16,6 +17,9 @@ namespace {
 
 /// About two phases of a small model: shorter gaps are spun through.
 constexpr int64_t spinNs = 20'000;
+
+/// How often one who sleeps looks whether those who work get on.
+constexpr timespec lookEvery = {0, 50'000};
 
 // state: phase in bits 40.., chunk count in bits 20..39, next chunk below.
 uint64_t stateOf(int phase, int count) {
@@ -31,8 +35,9 @@ int64_t nowNs() {
   return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
 }
 
-void futexWait(std::atomic<uint32_t>& word, uint32_t expected) {
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr,
+/// `timeout` null: for ever.
+void futexWait(std::atomic<uint32_t>& word, uint32_t expected, const timespec* timeout) {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, expected, timeout,
           nullptr, 0);
 }
 
@@ -41,9 +46,28 @@ void futexWakeAll(std::atomic<uint32_t>& word) {
           nullptr, 0);
 }
 
-}  // namespace
+pid_t threadId() { return static_cast<pid_t>(syscall(SYS_gettid)); }
 
-namespace {
+/// Processor time of a thread of this process, or -1 (clock_gettime(2): a thread's clock
+/// is made of its id).
+int64_t processorNs(pid_t thread) {
+  const clockid_t clock = (~static_cast<clockid_t>(thread) << 3) | 6;
+  timespec time;
+  if (clock_gettime(clock, &time) != 0) return -1;
+  return time.tv_sec * 1'000'000'000LL + time.tv_nsec;
+}
+
+/// Moves a thread (0: this one) to a core; it may go anywhere afterwards that it might.
+bool moveTo(pid_t thread, int core) {
+  cpu_set_t allowed, there;
+  if (sched_getaffinity(thread, sizeof allowed, &allowed) != 0) return false;
+  if (!CPU_ISSET(core, &allowed)) return false;
+  CPU_ZERO(&there);
+  CPU_SET(core, &there);
+  if (sched_setaffinity(thread, sizeof there, &there) != 0) return false;
+  sched_setaffinity(thread, sizeof allowed, &allowed);
+  return true;
+}
 
 /// Linux's `struct sched_attr`, first version; the C library does not declare it.
 struct SchedAttr {
@@ -79,7 +103,8 @@ void prepareThread(const char* name) {
   pthread_setname_np(pthread_self(), name);
 }
 
-Pool::Pool(int threads) {
+Pool::Pool(int threads) : workers_(std::make_unique<Worker[]>(threads)) {
+  for (int i = 0; i < threads; ++i) workers_[i].seenNs.assign(threads, -1);
   try {
     helpers_.reserve(threads - 1);
     for (int worker = 1; worker < threads; ++worker) {
@@ -101,6 +126,7 @@ void Pool::stop() {
 }
 
 void Pool::run(PhasedJob& job) {
+  workers_[0].thread.store(threadId(), std::memory_order_relaxed);
   job_.store(&job, std::memory_order_relaxed);
   done_.store(false, std::memory_order_relaxed);
   openPhase(0);
@@ -108,15 +134,16 @@ void Pool::run(PhasedJob& job) {
     // Read before `done_`, so that its change cannot slip in between.
     const uint32_t epoch = epoch_.load(std::memory_order_seq_cst);
     if (done_.load(std::memory_order_seq_cst)) return;
-    if (!takeChunk(0)) waitForChange(epoch);
+    if (!takeChunk(0)) waitForChange(epoch, 0);
   }
 }
 
 void Pool::help(int worker) {
   prepareThread("quetzal-help");
+  workers_[worker].thread.store(threadId(), std::memory_order_relaxed);
   while (!stopping_.load(std::memory_order_acquire)) {
     const uint32_t epoch = epoch_.load(std::memory_order_seq_cst);
-    if (!takeChunk(worker)) waitForChange(epoch);
+    if (!takeChunk(worker)) waitForChange(epoch, worker);
   }
 }
 
@@ -128,7 +155,10 @@ bool Pool::takeChunk(int worker) {
       continue;
     }
     const int phase = phaseOf(state);
+    std::atomic<int>& core = workers_[worker].core;
+    core.store(sched_getcpu(), std::memory_order_relaxed);
     job_.load(std::memory_order_relaxed)->run(phase, nextOf(state), worker);
+    core.store(-1, std::memory_order_relaxed);
     if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) openPhase(phase + 1);
     return true;
   }
@@ -160,7 +190,7 @@ void Pool::wakeAll() {
   futexWakeAll(epoch_);
 }
 
-void Pool::waitForChange(uint32_t epoch) {
+void Pool::waitForChange(uint32_t epoch, int worker) {
   const auto isWaiting = [&] {
     const uint64_t state = state_.load(std::memory_order_seq_cst);
     return nextOf(state) >= countOf(state) && epoch_.load(std::memory_order_relaxed) == epoch &&
@@ -173,9 +203,34 @@ void Pool::waitForChange(uint32_t epoch) {
       _mm_pause();
     }
   } while (nowNs() < until);
+  std::vector<int64_t>& seenNs = workers_[worker].seenNs;
+  std::fill(seenNs.begin(), seenNs.end(), -1);
   sleepers_.fetch_add(1, std::memory_order_seq_cst);
-  if (isWaiting()) futexWait(epoch_, epoch);
+  while (isWaiting()) {
+    const bool isDone = done_.load(std::memory_order_relaxed);
+    if (!isDone) helpStalled(worker);
+    futexWait(epoch_, epoch, isDone ? nullptr : &lookEvery);
+  }
   sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+/// Gives this core to a worker that has a chunk and did not run since the last look, and
+/// takes its place: whoever runs there will not for long, or the scheduler moves on.
+void Pool::helpStalled(int worker) {
+  std::vector<int64_t>& seenNs = workers_[worker].seenNs;
+  const int here = sched_getcpu();
+  for (int other = 0; other < threads(); ++other) {
+    const int there = workers_[other].core.load(std::memory_order_relaxed);
+    if (other == worker || there < 0 || here < 0) continue;
+    const pid_t thread = workers_[other].thread.load(std::memory_order_relaxed);
+    const int64_t ns = processorNs(thread);
+    const bool isStalled = ns >= 0 && ns == seenNs[other];
+    seenNs[other] = ns;
+    if (!isStalled || isMoving_.test_and_set(std::memory_order_acquire)) continue;
+    if (moveTo(thread, here) && there != here) moveTo(0, there);
+    isMoving_.clear(std::memory_order_release);
+    return;
+  }
 }
 
 }  // namespace quetzal

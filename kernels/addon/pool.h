@@ -8,9 +8,17 @@
 // Phase, chunk count and next chunk share one 64-bit word, so that taking a chunk
 // is one compare-and-swap, valid whenever it succeeds. A thread that finds
 // nothing to take spins for `spinNs` and then sleeps on a futex.
+//
+// A thread that lost its core in the middle of a chunk holds up all. Linux leaves it in
+// that core's queue for half a millisecond, even when another core has nothing to do
+// (task_hot in its scheduler). So who waits looks whether the others get on, and changes
+// places with one that does not.
 #pragma once
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -42,10 +50,21 @@ class Pool {
   bool takeChunk(int worker);
   void openPhase(int phase);
   /// Until there may be a chunk, or the epoch is another.
-  void waitForChange(uint32_t epoch);
+  void waitForChange(uint32_t epoch, int worker);
+  void helpStalled(int worker);
   void wakeAll();
   void stop();
 
+  /// What a worker's own thread writes and others read.
+  struct alignas(64) Worker {
+    std::atomic<pid_t> thread{0};
+    /// The core on which it took the chunk that it works on; -1: none.
+    std::atomic<int> core{-1};
+    /// Its own notes: the processor time of each other worker at the last look, or -1.
+    std::vector<int64_t> seenNs;
+  };
+
+  std::unique_ptr<Worker[]> workers_;
   alignas(64) std::atomic<uint64_t> state_{0};
   alignas(64) std::atomic<uint32_t> unfinished_{0};
   alignas(64) std::atomic<uint32_t> epoch_{0};
@@ -53,6 +72,8 @@ class Pool {
   std::atomic<PhasedJob*> job_{nullptr};
   std::atomic<bool> done_{true};
   std::atomic<bool> stopping_{false};
+  /// Held by who moves threads: a second one would take a narrowed mask for the true one.
+  std::atomic_flag isMoving_ = ATOMIC_FLAG_INIT;
   std::vector<std::thread> helpers_;
 };
 
