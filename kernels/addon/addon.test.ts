@@ -1,6 +1,9 @@
 import { equal, match, ok, rejects } from "node:assert/strict";
-import { truncateSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { readdirSync, readFileSync, truncateSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, test } from "vitest";
 import type {
   Batch,
@@ -471,6 +474,45 @@ describe("life of a model", () => {
     );
   });
 
+  test("threads that change places beside a busy process may still go anywhere", async () => {
+    using file = new WeightFile();
+    const width = 1024, threads = availableParallelism();
+    const builder = new ProgramBuilder();
+    const random = new Random(1);
+    const weight = file.addFloats(width, width, random.floats(width * width));
+    let x = builder.tensor(RowKind.rows, width);
+    builder.embed(x, weight);
+    for (let i = 0; i < 8; i++) {
+      const y = builder.tensor(RowKind.rows, width);
+      builder.matmul(y, x, weight);
+      x = y;
+    }
+    file.write();
+    const batch = makeBatch([
+      { tokenIds: Int32Array.from({ length: 64 }, (_, i) => i), outRows: [] },
+    ]);
+    const spec = {
+      program: builder.build(),
+      kv: { ...smallKv, blocks: 32 },
+      rowsMax: 128,
+      isa: native.isasSupported.at(-1)!,
+      threads,
+    };
+    await withModel(native, file, spec, async (model) => {
+      const before = poolCores();
+      equal(before.length, threads);
+      const busy = spawn("sh", ["-c", "while :; do :; done"]);
+      try {
+        for (let i = 0; i < 200; i++) await model.step(batch);
+      } finally {
+        busy.kill("SIGKILL");
+      }
+      // One that waited may still be about to set its mask back.
+      await sleep(50);
+      equal(poolCores().join(), before.join());
+    });
+  });
+
   test("200 models come and go without leaving memory or threads", async () => {
     const megabyte = 2 ** 20;
     using file = new WeightFile();
@@ -505,6 +547,18 @@ describe("life of a model", () => {
     );
   });
 });
+
+/** The cores on which each thread of this process's pools may run. */
+function poolCores(): string[] {
+  return readdirSync("/proc/self/task").flatMap((id) => {
+    const status = readFileSync(`/proc/self/task/${id}/status`, "utf8");
+    const field = (name: string) =>
+      status.match(new RegExp(`^${name}:\\s*(.*)$`, "m"))?.[1] ?? "";
+    return field("Name").startsWith("quetzal-")
+      ? [field("Cpus_allowed_list")]
+      : [];
+  });
+}
 
 /** The buffer under another name, as a message to a worker makes it; Bun refuses. */
 function transferred(buffer: ArrayBuffer): ArrayBuffer | undefined {
