@@ -29,11 +29,14 @@ int phaseOf(uint64_t state) { return static_cast<int>(state >> 40); }
 int countOf(uint64_t state) { return static_cast<int>(state >> 20 & 0xfffff); }
 int nextOf(uint64_t state) { return static_cast<int>(state & 0xfffff); }
 
-int64_t nowNs() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+/// Nanoseconds of a clock, or -1.
+int64_t clockNs(clockid_t clock) {
+  timespec time;
+  if (clock_gettime(clock, &time) != 0) return -1;
+  return time.tv_sec * 1'000'000'000LL + time.tv_nsec;
 }
+
+int64_t nowNs() { return clockNs(CLOCK_MONOTONIC); }
 
 /// `timeout` null: for ever.
 void futexWait(std::atomic<uint32_t>& word, uint32_t expected, const timespec* timeout) {
@@ -51,10 +54,7 @@ pid_t threadId() { return static_cast<pid_t>(syscall(SYS_gettid)); }
 /// Processor time of a thread of this process, or -1 (clock_gettime(2): a thread's clock
 /// is made of its id).
 int64_t processorNs(pid_t thread) {
-  const clockid_t clock = (~static_cast<clockid_t>(thread) << 3) | 6;
-  timespec time;
-  if (clock_gettime(clock, &time) != 0) return -1;
-  return time.tv_sec * 1'000'000'000LL + time.tv_nsec;
+  return clockNs((~static_cast<clockid_t>(thread) << 3) | 6);
 }
 
 /// Moves a thread (0: this one) to a core; it may go anywhere afterwards that it might.
@@ -104,7 +104,7 @@ void prepareThread(const char* name) {
 }
 
 Pool::Pool(int threads) : workers_(std::make_unique<Worker[]>(threads)) {
-  for (int i = 0; i < threads; ++i) workers_[i].seenNs.assign(threads, -1);
+  for (int i = 0; i < threads; ++i) workers_[i].seenNs.resize(threads);
   try {
     helpers_.reserve(threads - 1);
     for (int worker = 1; worker < threads; ++worker) {
@@ -219,9 +219,10 @@ void Pool::waitForChange(uint32_t epoch, int worker) {
 void Pool::helpStalled(int worker) {
   std::vector<int64_t>& seenNs = workers_[worker].seenNs;
   const int here = sched_getcpu();
+  if (here < 0) return;
   for (int other = 0; other < threads(); ++other) {
     const int there = workers_[other].core.load(std::memory_order_relaxed);
-    if (other == worker || there < 0 || here < 0) continue;
+    if (other == worker || there < 0) continue;
     const pid_t thread = workers_[other].thread.load(std::memory_order_relaxed);
     const int64_t ns = processorNs(thread);
     const bool isStalled = ns >= 0 && ns == seenNs[other];
